@@ -1,0 +1,130 @@
+//! Kinds of triggers: which this binary has, and how one becomes a row and back. The only place that knows typetag.
+//!
+//! A trigger is stored as its kind, in clear, and its spec, sealed: external tagging, split in two.
+
+use std::{fmt, sync::LazyLock};
+
+use reveille_trigger::Trigger;
+use serde::{Deserialize, de};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A trigger in the two parts that are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parts {
+    /// Every kind in the tree, sorted and joined by `+`: a replica leases only what it has whole.
+    pub kinds: String,
+    /// The outermost trigger's kind and fields, as JSON.
+    pub spec: Vec<u8>,
+}
+
+/// The kinds linked into this binary, sorted.
+///
+/// # Errors
+/// If two crates bring a trigger of the same kind.
+pub fn kinds() -> Result<&'static [&'static str]> {
+    static KINDS: LazyLock<std::result::Result<Vec<&'static str>, String>> = LazyLock::new(|| {
+        let mut kinds = registered();
+        kinds.sort_unstable();
+        match kinds.iter().find(|kind| is_ambiguous(kind)) {
+            Some(twice) => {
+                Err(format!("two triggers are linked under the kind {twice:?}: rename one, or link only one"))
+            }
+            None => Ok(kinds),
+        }
+    });
+    KINDS.as_deref().map_err(|message| Error::Invalid(message.clone()))
+}
+
+/// Takes a trigger apart, refusing one that could not be put together again or can never work.
+///
+/// # Errors
+/// [`Error::BadSpec`] with the field that is wrong.
+pub fn split(trigger: &dyn Trigger) -> Result<Parts> {
+    let kind = trigger.typetag_name();
+    let bad = |why: String| Error::BadSpec { kind: kind.to_owned(), why };
+    trigger.validate().map_err(|error| bad(error.to_string()))?;
+    let spec = serde_json::to_vec(trigger).map_err(|error| bad(error.to_string()))?;
+    join(&spec).map_err(|error| bad(format!("its own JSON does not read back: {}", error.chain())))?;
+    Ok(Parts { kinds: kind.to_owned(), spec })
+}
+
+/// Puts a trigger together from its stored spec.
+///
+/// # Errors
+/// [`Error::UnknownKind`] or [`Error::BadSpec`].
+pub fn join(spec: &[u8]) -> Result<Box<dyn Trigger>> {
+    parse(serde_json::from_slice(spec).map_err(|error| Error::json("the spec", &error))?)
+}
+
+/// Reads a trigger as a person writes it: `{"timer": {"after": "2h"}}`.
+///
+/// # Errors
+/// [`Error::UnknownKind`] or [`Error::BadSpec`].
+pub fn parse(spec: Value) -> Result<Box<dyn Trigger>> {
+    let known = kinds()?;
+    let kind = match &spec {
+        Value::Object(map) if map.len() == 1 => map.keys().next().expect("it has one entry").clone(),
+        _ => {
+            return Err(Error::Invalid(
+                r#"a trigger is written as its kind with its fields: {"timer": {"after": "2h"}}"#.to_owned(),
+            ));
+        }
+    };
+    if !known.contains(&kind.as_str()) {
+        return Err(Error::UnknownKind { kind, known: known.join(", ") });
+    }
+    let trigger: Box<dyn Trigger> =
+        serde_json::from_value(spec).map_err(|error| Error::BadSpec { kind: kind.clone(), why: error.to_string() })?;
+    trigger.validate().map_err(|error| Error::BadSpec { kind, why: error.to_string() })?;
+    Ok(trigger)
+}
+
+/// Whether `have` holds every kind of a stored set.
+pub fn has_whole(have: &[&str], kinds: &str) -> bool {
+    kinds.split('+').all(|kind| have.contains(&kind))
+}
+
+/// Asks typetag's registry for its names: it lists them in the error for a name that it does not know.
+fn registered() -> Vec<&'static str> {
+    match from_tag("\0") {
+        Err(Refusal::UnknownVariant(names)) => names.to_vec(),
+        Err(Refusal::Other(_)) | Ok(_) => Vec::new(),
+    }
+}
+
+/// Whether the registry holds a tag more than once: it then refuses the tag itself, before any field.
+fn is_ambiguous(kind: &str) -> bool {
+    matches!(from_tag(kind), Err(Refusal::Other(message)) if message.contains("non-unique tag"))
+}
+
+fn from_tag(tag: &str) -> std::result::Result<Box<dyn Trigger>, Refusal> {
+    let entry = de::value::MapDeserializer::new(std::iter::once((tag, ())));
+    Deserialize::deserialize(entry)
+}
+
+/// What a deserializer is told, kept as told.
+#[derive(Debug)]
+enum Refusal {
+    UnknownVariant(&'static [&'static str]),
+    Other(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl de::Error for Refusal {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Other(message.to_string())
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::UnknownVariant(expected)
+    }
+}

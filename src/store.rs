@@ -1,0 +1,304 @@
+//! The store: one schema on two databases, and every statement that touches it. The only place that names sqlx.
+//!
+//! Verbs are functions by noun (`task::claim`, `trigger::lease`, `event::fire`) on a [`Db`], in batches. Where one text
+//! serves both databases it stands in the Rust file; where one database is better at something there is a pair of
+//! `.sql` files. PostgreSQL's take whole batches as arrays; SQLite's take one row and run once each, as there is no
+//! network to cross, and are several statements, as SQLite changes no data in a `with`.
+
+pub mod event;
+pub mod history;
+pub mod queue;
+pub mod replica;
+pub mod report;
+pub mod retention;
+pub mod signal;
+pub mod task;
+pub mod trigger;
+pub mod undo;
+pub mod wake;
+
+mod connect;
+mod enqueue;
+mod failure;
+mod migrate;
+mod wait;
+mod writer;
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{Database, PgConnection, PgPool, Postgres, SqliteConnection, SqlitePool, pool::PoolConnection};
+
+pub use self::{
+    connect::{Options, Url},
+    enqueue::NewTask,
+    failure::Verdict,
+    migrate::{migrations, pending_migrations},
+};
+use self::{wake::Wake, writer::Writer};
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+    vault::{Purpose, Sealed, Vault},
+};
+
+/// The most rows that one statement takes. Larger batches are cut by the caller.
+pub const BATCH: usize = 500;
+
+/// How long one transaction may take, seen from here. The server ends a statement a second later (see [`connect`]), and
+/// a lease is longer than both: what was given up on is over before anybody else may take its rows.
+pub const TIME_OUT: Duration = Duration::from_secs(4);
+
+/// One connection in a transaction, whichever database it is.
+///
+/// Made from a [`Tx`] of ours, or from a connection of the caller's own: enqueuing in a transaction of the caller's
+/// stores the task if and only if that commits.
+#[derive(Debug)]
+pub enum Db<'c> {
+    /// SQLite.
+    Sqlite(&'c mut SqliteConnection),
+    /// PostgreSQL.
+    Postgres(&'c mut PgConnection),
+}
+
+impl<'c> From<&'c mut SqliteConnection> for Db<'c> {
+    fn from(connection: &'c mut SqliteConnection) -> Self {
+        Self::Sqlite(connection)
+    }
+}
+
+impl<'c> From<&'c mut PgConnection> for Db<'c> {
+    fn from(connection: &'c mut PgConnection) -> Self {
+        Self::Postgres(connection)
+    }
+}
+
+/// Runs one body on whichever database it is.
+macro_rules! each {
+    ($db:expr, $conn:ident => $body:expr) => {
+        match $db {
+            $crate::store::Db::Sqlite($conn) => $body,
+            $crate::store::Db::Postgres($conn) => $body,
+        }
+    };
+}
+pub(crate) use each;
+
+/// Text for both databases that locks what it reads: on SQLite the transaction itself is the lock.
+macro_rules! locking {
+    ($db:expr, $text:literal) => {
+        match $db {
+            $crate::store::Db::Sqlite(_) => $text,
+            $crate::store::Db::Postgres(_) => concat!($text, " for update"),
+        }
+    };
+}
+pub(crate) use locking;
+
+/// One database, with the vault that seals what is stored in it, the clock that it sets, and its wake-ups.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pool: Pool,
+    vault: Vault,
+    clock: Clock,
+    wake: Wake,
+    payload_limit: usize,
+    url: Url,
+}
+
+#[derive(Debug)]
+enum Pool {
+    Sqlite { writer: Writer, readers: SqlitePool },
+    Postgres(PgPool),
+}
+
+impl Store {
+    /// The clock that this database sets.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The wake-ups of the loops that wait on this store.
+    pub fn wake(&self) -> &Wake {
+        &self.0.wake
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &Url {
+        &self.0.url
+    }
+
+    /// Begins a transaction that may write. Dropping it undoes it.
+    ///
+    /// # Errors
+    /// If no connection can be had in time.
+    pub async fn begin(&self) -> Result<Tx> {
+        match &self.0.pool {
+            Pool::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin().await?)),
+            Pool::Postgres(pool) => Ok(Tx::Postgres(Pooled::begin(pool, "begin").await?)),
+        }
+    }
+
+    /// Begins a transaction that only reads, on a snapshot of its own.
+    ///
+    /// # Errors
+    /// If no connection can be had in time.
+    pub async fn read(&self) -> Result<Tx> {
+        match &self.0.pool {
+            Pool::Sqlite { readers, .. } => Ok(Tx::SqliteReader(Pooled::begin(readers, "begin").await?)),
+            Pool::Postgres(pool) => Ok(Tx::Postgres(Pooled::begin(pool, "begin read only").await?)),
+        }
+    }
+
+    /// Seals a value for storing.
+    ///
+    /// # Errors
+    /// If it is not JSON, or over the payload limit.
+    pub fn seal<T: Serialize + ?Sized>(&self, purpose: Purpose, what: &'static str, value: &T) -> Result<Vec<u8>> {
+        let plain = serde_json::to_vec(value).map_err(|error| Error::json(what, &error))?;
+        self.seal_bytes(purpose, what, &plain)
+    }
+
+    pub(crate) fn seal_bytes(&self, purpose: Purpose, what: &'static str, plain: &[u8]) -> Result<Vec<u8>> {
+        if plain.len() > self.0.payload_limit {
+            return Err(Error::TooLarge { what, size: plain.len(), limit: self.0.payload_limit });
+        }
+        Ok(self.0.vault.seal(purpose, plain).into_bytes())
+    }
+
+    /// Opens a stored value.
+    ///
+    /// # Errors
+    /// If no key of ours opens it, or it is not what was expected.
+    pub fn open<T: DeserializeOwned>(&self, purpose: Purpose, sealed: Vec<u8>) -> Result<T> {
+        let plain = self.0.vault.open(purpose, &Sealed::from_bytes(sealed))?;
+        serde_json::from_slice(&plain).map_err(|error| Error::Invalid(format!("a stored value does not read: {error}")))
+    }
+
+    pub(crate) fn open_bytes(&self, purpose: Purpose, sealed: Vec<u8>) -> Result<Vec<u8>> {
+        Ok(self.0.vault.open(purpose, &Sealed::from_bytes(sealed))?.to_vec())
+    }
+
+    /// Closes every connection, after those in use are given back.
+    pub async fn close(&self) {
+        match &self.0.pool {
+            Pool::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A transaction. Dropped before [`commit`](Self::commit), it is undone.
+#[derive(Debug)]
+pub enum Tx {
+    /// On SQLite, holding the one writer.
+    Sqlite(writer::Turn),
+    /// On SQLite, reading only.
+    SqliteReader(Pooled<sqlx::Sqlite>),
+    /// On PostgreSQL.
+    Postgres(Pooled<Postgres>),
+}
+
+impl Tx {
+    /// What verbs take.
+    pub fn db(&mut self) -> Db<'_> {
+        match self {
+            Self::Sqlite(turn) => Db::Sqlite(turn.connection()),
+            Self::SqliteReader(pooled) => Db::Sqlite(&mut pooled.connection),
+            Self::Postgres(pooled) => Db::Postgres(&mut pooled.connection),
+        }
+    }
+
+    /// Makes what was written durable and visible.
+    ///
+    /// # Errors
+    /// If the database does not confirm it: then nothing is known.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(turn) => turn.commit().await,
+            Self::SqliteReader(pooled) => pooled.commit().await,
+            Self::Postgres(pooled) => pooled.commit().await,
+        }
+    }
+}
+
+/// A pooled connection in a transaction. Unless that is committed, dropping it closes the connection: it serves as a
+/// rollback, and after a time-out the connection's state is anybody's guess.
+#[derive(Debug)]
+pub struct Pooled<D: Database> {
+    connection: PoolConnection<D>,
+    committed: bool,
+}
+
+impl<D: Database> Pooled<D>
+where
+    for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
+    D::Arguments: sqlx::IntoArguments<D>,
+{
+    async fn begin(pool: &sqlx::Pool<D>, how: &'static str) -> Result<Self> {
+        let connection = pool.acquire().await.map_err(doing("connecting"))?;
+        let mut pooled = Self { connection, committed: false };
+        sqlx::query::<D>(how).execute(&mut *pooled.connection).await.map_err(doing("beginning a transaction"))?;
+        Ok(pooled)
+    }
+
+    async fn commit(mut self) -> Result<()> {
+        sqlx::query::<D>("commit").execute(&mut *self.connection).await.map_err(doing("committing"))?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl<D: Database> Drop for Pooled<D> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// Bounds the time of a transaction. On a time-out the future is dropped, and its connection closed with it.
+///
+/// # Errors
+/// What the body answers, or [`Error::Outage`] past [`TIME_OUT`].
+pub async fn within<T>(what: &'static str, body: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(TIME_OUT, body)
+        .await
+        .unwrap_or_else(|late| Err(Error::Outage { doing: what, source: Box::new(late) }))
+}
+
+/// Turns the driver's error into ours, by whether the database was out of reach or answered.
+pub(crate) fn doing(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
+    move |error| {
+        let outage = match &error {
+            sqlx::Error::Database(refusal) => is_outage(refusal.code().as_deref()),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            _ => false,
+        };
+        let source = Box::new(error);
+        if outage { Error::Outage { doing: what, source } } else { Error::Database { doing: what, source } }
+    }
+}
+
+/// PostgreSQL: connection lost (08), out of resources (53), told to stop or timed out (57), read-only during a
+/// fail-over (25006), and conflicts to be tried again (40). SQLite: busy (5), locked (6), I/O error (10), full (13),
+/// with their extended codes.
+fn is_outage(code: Option<&str>) -> bool {
+    let Some(code) = code else { return false };
+    // SQLSTATEs have five characters, SQLite's extended codes at most four.
+    if code.len() == 5 {
+        return code == "25006" || ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class));
+    }
+    code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+}

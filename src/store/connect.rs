@@ -1,0 +1,282 @@
+//! Connecting, and refusing a database that cannot serve, with what to do about it.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use sqlx::{
+    Connection, PgPool, SqliteConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Db, Inner, Pool, Store, doing, each, migrate, wake::Wake, writer::Writer};
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+    vault::{Sealed, Vault},
+};
+
+/// The oldest server that has what the statements need, and is still looked after.
+const OLDEST_POSTGRES: i32 = 140_000;
+
+/// How long another process on the same SQLite file may hold the writer before we call it an outage.
+const BUSY: Duration = Duration::from_secs(3);
+
+/// Where a database is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Url {
+    /// A file on this host.
+    Sqlite(PathBuf),
+    /// A server.
+    Postgres(String),
+}
+
+impl FromStr for Url {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return match PgConnectOptions::from_str(text) {
+                Ok(_) => Ok(Self::Postgres(text.to_owned())),
+                Err(error) => Err(Error::Invalid(format!("the database URL does not read: {error}"))),
+            };
+        }
+        let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
+        match path {
+            Some(path) if !path.is_empty() && !path.contains(":memory:") => Ok(Self::Sqlite(path.into())),
+            Some(_) => Err(Error::Invalid("name the file: sqlite:reveille.db (a database in memory cannot be shared)".to_owned())),
+            None => Err(Error::Invalid(
+                "the database URL begins with sqlite: or postgres://, such as sqlite:reveille.db or postgres://user@host/name".to_owned(),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(text) => match PgConnectOptions::from_str(text) {
+                Ok(options) => write!(
+                    f,
+                    "postgres://{}@{}:{}/{}",
+                    options.get_username(),
+                    options.get_host(),
+                    options.get_port(),
+                    options.get_database().unwrap_or(options.get_username())
+                ),
+                Err(_) => f.write_str("postgres://…"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Url {
+    /// `sqlite` or `postgres`.
+    pub fn backend(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+
+    pub(super) fn sqlite_options(path: &PathBuf, create: bool) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit is on disk before it is answered. The writer shares one between many.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .foreign_keys(false)
+    }
+
+    pub(super) fn postgres_options(text: &str) -> Result<PgConnectOptions> {
+        let options = PgConnectOptions::from_str(text)
+            .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))?;
+        Ok(options.application_name("reveille").options([
+            ("statement_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("default_transaction_isolation", "read\\ committed"),
+        ]))
+    }
+}
+
+/// What opening a store needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the database is.
+    pub url: Url,
+    /// What seals and opens its values.
+    pub vault: Vault,
+    /// The clock that the database sets.
+    pub clock: Clock,
+    /// The largest step, spec, event or result, in bytes of JSON.
+    pub payload_limit: usize,
+    /// The most connections to PostgreSQL, or readers of SQLite.
+    pub connections: u32,
+}
+
+impl Options {
+    /// With the system's clock, a limit of 1 MiB and 8 connections.
+    pub fn new(url: Url, vault: Vault) -> Self {
+        Self { url, vault, clock: Clock::system(), payload_limit: 1 << 20, connections: 8 }
+    }
+}
+
+impl Store {
+    /// Connects, and makes sure that the database can serve.
+    ///
+    /// # Errors
+    /// [`Error::Outage`] if it is out of reach; [`Error::Unusable`] if it is too old, in recovery, read-only, not
+    /// migrated or newer than this binary; [`Error::Vault`] if another key was used with it.
+    pub async fn connect(options: Options) -> Result<Self> {
+        let pool = Pool::connect(&options).await?;
+        let store = Self(Arc::new(Inner {
+            pool,
+            vault: options.vault,
+            clock: options.clock,
+            wake: Wake::default(),
+            payload_limit: options.payload_limit,
+            url: options.url,
+        }));
+        store.learn_the_time().await?;
+        store.check_key().await?;
+        Ok(store)
+    }
+
+    /// Asks the database what time it is.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn learn_the_time(&self) -> Result<()> {
+        let mut tx = self.read().await?;
+        let sent = self.clock().monotonic();
+        let now = super::replica::database_time(&mut tx.db()).await?;
+        self.clock().learn(now, sent, self.clock().monotonic());
+        tx.commit().await
+    }
+
+    /// Makes sure that our key is the one that this database was first used with, or makes it so.
+    async fn check_key(&self) -> Result<()> {
+        let text = "select value from reveille_setting where name = 'canary'";
+        let mut tx = self.read().await?;
+        let canary: Option<Vec<u8>> = each!(&mut tx.db(), c => sqlx::query_scalar(text).fetch_optional(&mut **c).await)
+            .map_err(doing("checking the key"))?;
+        tx.commit().await?;
+        if let Some(canary) = canary {
+            return Ok(self.0.vault.check_canary(&Sealed::from_bytes(canary))?);
+        }
+        let insert = "insert into reveille_setting (name, value) values ('canary', $1) on conflict (name) do nothing";
+        let canary = self.0.vault.seal_canary().into_bytes();
+        let mut tx = self.begin().await?;
+        each!(&mut tx.db(), c => sqlx::query(insert).bind(canary).execute(&mut **c).await.map(drop))
+            .map_err(doing("storing the key's canary"))?;
+        tx.commit().await?;
+        // Another process may have been first, with another key.
+        Box::pin(self.check_key()).await
+    }
+}
+
+impl Pool {
+    async fn connect(options: &Options) -> Result<Self> {
+        match &options.url {
+            Url::Sqlite(path) => {
+                if !path.exists() {
+                    return Err(Error::Unusable(format!(
+                        "there is no database at {}: run `reveille migrate` to make one",
+                        path.display()
+                    )));
+                }
+                let settings = Url::sqlite_options(path, false);
+                let mut writer = SqliteConnection::connect_with(&settings)
+                    .await
+                    .map_err(|error| unreachable(&options.url, error))?;
+                check_sqlite(&mut writer, &options.url).await?;
+                let readers = SqlitePoolOptions::new()
+                    .max_connections(options.connections)
+                    .test_before_acquire(false)
+                    .connect_lazy_with(settings.clone().read_only(true));
+                Ok(Self::Sqlite { writer: Writer::new(settings, writer), readers })
+            }
+            Url::Postgres(text) => {
+                let pool = PgPoolOptions::new()
+                    .max_connections(options.connections)
+                    .acquire_timeout(super::TIME_OUT)
+                    // A dead connection shows at `begin`; a ping before each would cost a round trip.
+                    .test_before_acquire(false)
+                    .connect_with(Url::postgres_options(text)?)
+                    .await
+                    .map_err(|error| unreachable(&options.url, error))?;
+                check_postgres(&pool, &options.url).await?;
+                Ok(Self::Postgres(pool))
+            }
+        }
+    }
+}
+
+fn unreachable(url: &Url, error: sqlx::Error) -> Error {
+    match error {
+        sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code == "14") => {
+            Error::Unusable(format!("cannot open {url}: is it a file that this user may read and write?"))
+        }
+        sqlx::Error::Database(refusal)
+            if refusal.code().is_some_and(|code| ["28", "3D"].iter().any(|class| code.starts_with(class))) =>
+        {
+            Error::Unusable(format!("{url} does not let us in: {refusal}"))
+        }
+        error => Error::Outage { doing: "connecting", source: Box::new(error) },
+    }
+}
+
+async fn check_sqlite(connection: &mut SqliteConnection, url: &Url) -> Result<()> {
+    migrate::check(&mut Db::Sqlite(connection), url).await?;
+    // Only a write finds out whether writing is allowed.
+    let write =
+        sqlx::query("update reveille_setting set value = value where name = ''").execute(&mut *connection).await;
+    match write {
+        Ok(_) => Ok(()),
+        Err(sqlx::Error::Database(refusal))
+            if refusal.code().is_some_and(|code| code.parse::<i32>().is_ok_and(|code| code & 0xff == 8)) =>
+        {
+            Err(Error::Unusable(format!(
+                "{url} is read-only: give this user the right to write the file and its folder"
+            )))
+        }
+        Err(error) => Err(doing("checking the database")(error)),
+    }
+}
+
+async fn check_postgres(pool: &PgPool, url: &Url) -> Result<()> {
+    let mut connection = pool.acquire().await.map_err(doing("connecting"))?;
+    let (version, in_recovery, read_only): (i32, bool, bool) = sqlx::query_as(
+        "select current_setting('server_version_num')::integer, pg_is_in_recovery(), current_setting('transaction_read_only')::boolean",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(doing("checking the server"))?;
+    if version < OLDEST_POSTGRES {
+        return Err(Error::Unusable(format!(
+            "{url} is PostgreSQL {}: {} or newer is needed",
+            version / 10_000,
+            OLDEST_POSTGRES / 10_000
+        )));
+    }
+    if in_recovery {
+        return Err(Error::Unusable(format!(
+            "{url} is in recovery (a standby, or still starting): connect to the primary"
+        )));
+    }
+    if read_only {
+        return Err(Error::Unusable(format!(
+            "{url} is read-only: connect to the primary, or unset default_transaction_read_only for this user"
+        )));
+    }
+    migrate::check(&mut Db::Postgres(&mut connection), url).await
+}

@@ -1,0 +1,412 @@
+//! Adding tasks: idempotent by id, unique by key if asked, and in the caller's own transaction if it likes.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{BATCH, Db, Store, doing, each, wait::Wait, wake::Topic};
+use crate::{
+    clock::millis,
+    error::{Error, Result},
+    id::{BatchId, TaskId},
+    task::{Deferral, Origin, Priority, Retry, Step, Task},
+    vault::Purpose,
+};
+
+/// A task to be added.
+///
+/// ```no_run
+/// # use reveille::{NewTask, Priority, Store, Task, id::TaskId};
+/// # async fn example(store: &Store, report: impl Task) -> reveille::Result<TaskId> {
+/// store.enqueue(NewTask::of(&report)?.priority(Priority::High).dedupe("2026-01-01")).await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    id: Option<TaskId>,
+    name: String,
+    queue: String,
+    origin: Origin,
+    batch: Option<BatchId>,
+    priority: Priority,
+    start: Start,
+    expires: Option<Timestamp>,
+    retry: Retry,
+    dedupe: Option<Dedupe>,
+    trace: Option<String>,
+    step: Step,
+}
+
+#[derive(Clone, Debug)]
+enum Start {
+    Now,
+    At(Timestamp),
+    After(Duration),
+    When(Box<Deferral>),
+}
+
+#[derive(Clone, Debug)]
+struct Dedupe {
+    key: String,
+    window: Option<Duration>,
+}
+
+impl NewTask {
+    /// A task that begins with this step, on the queue `default`.
+    ///
+    /// # Errors
+    /// If the step cannot be written as JSON.
+    pub fn of<T: Task>(step: &T) -> Result<Self> {
+        let step = Step::new(step, false).map_err(|error| Error::json("the step", &error))?;
+        Ok(Self::with(T::NAME, step, T::retry()))
+    }
+
+    /// A task by its name and the JSON of its step, for a program that does not have its code.
+    pub fn named(name: impl Into<String>, step: Value) -> Self {
+        Self::with(name, Step { step, or_resume: false }, Retry::default())
+    }
+
+    fn with(name: impl Into<String>, step: Step, retry: Retry) -> Self {
+        Self {
+            id: None,
+            name: name.into(),
+            queue: "default".to_owned(),
+            origin: Origin::Manual,
+            batch: None,
+            priority: Priority::Normal,
+            start: Start::Now,
+            expires: None,
+            retry,
+            dedupe: None,
+            trace: None,
+            step,
+        }
+    }
+
+    /// With an id of the caller's: enqueuing it again changes nothing, and answers with it.
+    #[must_use]
+    pub fn id(mut self, id: TaskId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// On another queue than `default`.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// One of many that belong together.
+    #[must_use]
+    pub fn batch(mut self, batch: BatchId) -> Self {
+        self.batch = Some(batch);
+        self
+    }
+
+    /// Before or after others.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Not before this time.
+    #[must_use]
+    pub fn at(mut self, at: Timestamp) -> Self {
+        self.start = Start::At(at);
+        self
+    }
+
+    /// Not before this much time has passed.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.start = Start::After(delay);
+        self
+    }
+
+    /// Begins deferred: no worker sees it before this wait is over, and the wait may end it without one.
+    #[must_use]
+    pub fn when(mut self, deferral: Deferral) -> Self {
+        self.step.or_resume = deferral.or_resume;
+        self.start = Start::When(Box::new(deferral));
+        self
+    }
+
+    /// Not worth beginning after this time: it is skipped then.
+    #[must_use]
+    pub fn expires(mut self, at: Timestamp) -> Self {
+        self.expires = Some(at);
+        self
+    }
+
+    /// Another retry policy than its type's.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Only if no unfinished task of this name has this key; else the id of that one is the answer.
+    #[must_use]
+    pub fn dedupe(mut self, key: impl Into<String>) -> Self {
+        self.dedupe = Some(Dedupe { key: key.into(), window: None });
+        self
+    }
+
+    /// Only if no task of this name was added with this key within the last `window`, finished or not.
+    #[must_use]
+    pub fn dedupe_within(mut self, key: impl Into<String>, window: Duration) -> Self {
+        self.dedupe = Some(Dedupe { key: key.into(), window: Some(window) });
+        self
+    }
+
+    /// A W3C `traceparent` to go on from.
+    #[must_use]
+    pub fn trace(mut self, parent: impl Into<String>) -> Self {
+        self.trace = Some(parent.into());
+        self
+    }
+
+    fn validate(&self) -> Result<()> {
+        for (what, word) in [("task name", &self.name), ("queue", &self.queue)] {
+            if word.is_empty() || word.len() > 200 || word.chars().any(char::is_control) {
+                return Err(Error::Invalid(format!(
+                    "a {what} has 1 to 200 bytes and no control characters, unlike {word:?}"
+                )));
+            }
+        }
+        if let Some(dedupe) = &self.dedupe
+            && (dedupe.key.is_empty() || dedupe.key.len() > 500)
+        {
+            return Err(Error::Invalid("a dedupe key has 1 to 500 bytes".to_owned()));
+        }
+        if self.retry.max_attempts < 1 {
+            return Err(Error::Invalid("a task needs at least 1 attempt".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// A task as it goes to the database.
+#[derive(Debug)]
+struct Row {
+    id: Uuid,
+    task: NewTask,
+    step: Vec<u8>,
+    wait: Option<Wait>,
+}
+
+impl Store {
+    /// Adds a task in a transaction of its own; answers with its id, or that of the one that was there.
+    ///
+    /// # Errors
+    /// If something about it is wrong, or the database does not answer: then enqueue it again with the same id.
+    pub async fn enqueue(&self, task: NewTask) -> Result<TaskId> {
+        let mut ids = self.enqueue_all(vec![task]).await?;
+        Ok(ids.pop().expect("one task was given"))
+    }
+
+    /// Adds tasks in one transaction; answers in the order given.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue); then none of them is added.
+    pub async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>> {
+        let keys = self.keys_of(&tasks)?;
+        let ids = super::within("enqueuing", async {
+            let mut tx = self.begin().await?;
+            let ids = self.enqueue_in(&mut tx.db(), tasks).await?;
+            tx.commit().await?;
+            Ok(ids)
+        })
+        .await?;
+        self.enqueued();
+        if !keys.is_empty() {
+            self.match_keys(&keys, None).await?;
+        }
+        Ok(ids)
+    }
+
+    /// Adds tasks in the caller's own transaction: they exist if and only if it commits. Call
+    /// [`enqueued`](Self::enqueued) after that, to have them looked at without waiting for a poll.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn enqueue_in(&self, db: &mut Db<'_>, tasks: Vec<NewTask>) -> Result<Vec<TaskId>> {
+        let now = self.clock().now_ms();
+        let mut ids = Vec::with_capacity(tasks.len());
+        let mut rows = Vec::with_capacity(tasks.len());
+        let mut seen = HashSet::new();
+        for task in tasks {
+            task.validate()?;
+            let own = task.id.unwrap_or_else(TaskId::mint);
+            let id = match &task.dedupe {
+                Some(dedupe) => reserve(db, &task.name, dedupe, own, now).await?,
+                None => own,
+            };
+            ids.push(id);
+            // Somebody else's, found by its key; or named twice in this batch: the first stands.
+            if id != own || !seen.insert(id) {
+                continue;
+            }
+            let step = self.seal(Purpose::Step, "step", &task.step)?;
+            let wait = match &task.start {
+                Start::Now => None,
+                Start::At(at) => Some(Wait::until(at.as_millisecond())),
+                Start::After(delay) => Some(Wait::until(now.saturating_add(millis(*delay)))),
+                Start::When(deferral) => Some(self.arm(deferral)?),
+            };
+            rows.push(Row { id: id.0, task, step, wait });
+        }
+        for queue in rows.iter().map(|row| row.task.queue.as_str()).collect::<BTreeSet<_>>() {
+            super::queue::know(db, queue).await?;
+        }
+        for kind in
+            rows.iter().filter_map(|row| row.wait.as_ref()).map(|wait| wait.kind.as_str()).collect::<BTreeSet<_>>()
+        {
+            super::trigger::know_kinds(db, kind).await?;
+        }
+        for rows in rows.chunks(BATCH) {
+            insert(db, now, rows).await?;
+        }
+        Ok(ids)
+    }
+
+    /// Tells the loops that tasks were added.
+    pub fn enqueued(&self) {
+        for topic in [Topic::Ready, Topic::Waiting, Topic::Passive] {
+            self.wake().hint(topic);
+        }
+    }
+
+    /// The keys that these tasks will wait on: whoever stores a wait commits first, and then matches.
+    fn keys_of(&self, tasks: &[NewTask]) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        for task in tasks {
+            if let Start::When(deferral) = &task.start {
+                keys.extend(self.arm(deferral)?.keys);
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// Takes a dedupe key for `id`, or answers who has it.
+async fn reserve(db: &mut Db<'_>, name: &str, dedupe: &Dedupe, id: TaskId, now: i64) -> Result<TaskId> {
+    let until = dedupe.window.map(|window| now.saturating_add(millis(window)));
+    // A key whose time is over is taken over. Where the holder goes away between the two statements, we try again.
+    let take = r#"insert into reveille_dedupe (name, key, task_id, "until") values ($1, $2, $3, $4)
+                  on conflict (name, key) do update set task_id = excluded.task_id, "until" = excluded."until"
+                   where reveille_dedupe."until" <= $5
+                  returning task_id"#;
+    let look = "select task_id from reveille_dedupe where name = $1 and key = $2";
+    loop {
+        let taken: Option<Uuid> =
+            each!(&mut *db, c => sqlx::query_scalar(take).bind(name).bind(&dedupe.key).bind(id.0).bind(until)
+            .bind(now).fetch_optional(&mut **c).await)
+            .map_err(doing("taking a dedupe key"))?;
+        if taken.is_some() {
+            return Ok(id);
+        }
+        let holder: Option<Uuid> =
+            each!(&mut *db, c => sqlx::query_scalar(look).bind(name).bind(&dedupe.key).fetch_optional(&mut **c).await)
+                .map_err(doing("looking for a dedupe key"))?;
+        if let Some(holder) = holder {
+            return Ok(TaskId(holder));
+        }
+    }
+}
+
+async fn insert(db: &mut Db<'_>, now: i64, rows: &[Row]) -> Result<()> {
+    match db {
+        Db::Postgres(c) => insert_postgres(c, now, rows).await,
+        Db::Sqlite(c) => insert_sqlite(c, now, rows).await,
+    }
+    .map_err(doing("enqueuing"))
+}
+
+async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> Result<(), sqlx::Error> {
+    /// One array of a column of the tasks.
+    macro_rules! column {
+        ($row:ident => $value:expr) => {
+            rows.iter().map(|$row| $value).collect::<Vec<_>>()
+        };
+    }
+    let waits: Vec<(Uuid, &Wait)> = rows.iter().filter_map(|row| Some((row.id, row.wait.as_ref()?))).collect();
+    let keys: Vec<(Uuid, &str)> =
+        waits.iter().flat_map(|(id, wait)| wait.keys.iter().map(|key| (*id, key.as_str()))).collect();
+    sqlx::query(include_str!("sql/enqueue.postgres.sql"))
+        .bind(now)
+        .bind(column!(row => row.id))
+        .bind(column!(row => row.task.name.as_str()))
+        .bind(column!(row => row.task.queue.as_str()))
+        .bind(column!(row => row.task.origin.word()))
+        .bind(column!(row => row.task.batch.map(|batch| batch.0)))
+        .bind(column!(row => row.task.priority.rank()))
+        .bind(column!(row => row.wait.is_none().then_some(now)))
+        .bind(column!(row => row.task.expires.map(|at| at.as_millisecond())))
+        .bind(column!(row => row.task.retry.max_attempts))
+        .bind(column!(row => millis(row.task.retry.backoff)))
+        .bind(column!(row => millis(row.task.retry.cap)))
+        .bind(column!(row => row.task.dedupe.as_ref().map(|dedupe| dedupe.key.as_str())))
+        .bind(column!(row => row.step.as_slice()))
+        .bind(column!(row => row.task.trace.as_deref()))
+        .bind(waits.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.kind.as_str()).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.passive).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.spec.as_deref()).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.wake_at).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.deadline_at).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.or_resume).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
+        .execute(c)
+        .await
+        .map(drop)
+}
+
+async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -> Result<(), sqlx::Error> {
+    for row in rows {
+        let wait = row.wait.as_ref();
+        let made: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/enqueue.sqlite.sql"))
+            .bind(now)
+            .bind(row.id)
+            .bind(&row.task.name)
+            .bind(&row.task.queue)
+            .bind(row.task.origin.word())
+            .bind(row.task.batch.map(|batch| batch.0))
+            .bind(row.task.priority.rank())
+            .bind(wait.is_none().then_some(now))
+            .bind(row.task.expires.map(|at| at.as_millisecond()))
+            .bind(row.task.retry.max_attempts)
+            .bind(millis(row.task.retry.backoff))
+            .bind(millis(row.task.retry.cap))
+            .bind(row.task.dedupe.as_ref().map(|dedupe| dedupe.key.as_str()))
+            .bind(&row.step)
+            .bind(row.task.trace.as_deref())
+            .bind(wait.map(|wait| wait.kind.as_str()))
+            .bind(wait.map(|wait| wait.passive))
+            .bind(wait.and_then(|wait| wait.spec.as_deref()))
+            .bind(wait.and_then(|wait| wait.wake_at))
+            .bind(wait.and_then(|wait| wait.deadline_at))
+            .bind(wait.map(|wait| wait.or_resume))
+            .fetch_all(&mut *c)
+            .await?;
+        if let Some(wait) = wait.filter(|_| !made.is_empty()) {
+            super::trigger::insert_keys_sqlite(c, row.id, 0, &wait.keys).await?;
+        }
+    }
+    Ok(())
+}

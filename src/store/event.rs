@@ -1,0 +1,174 @@
+//! Events: what ends a wait, in the transaction that moves its task.
+
+use std::collections::{HashMap, HashSet};
+
+use reveille_trigger::{Event, Outcome};
+use uuid::Uuid;
+
+use super::{
+    BATCH, Db, Store, doing, history,
+    history::Why,
+    task::{self, Ending},
+};
+use crate::{
+    error::Result,
+    id::{Fence, Incarnation, TaskId},
+    task::{End, TaskState, WaitFailed, WaitFailure, Woken},
+    vault::Purpose,
+};
+
+/// An event, and the wait that it ends.
+#[derive(Clone, Debug)]
+pub struct Firing {
+    /// The task that waits.
+    pub fence: Fence,
+    /// What happened.
+    pub event: Event,
+    /// The trigger's holder. Evidence that the thing happened is taken from anybody; a verdict only from a live holder.
+    pub holder: Incarnation,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It decided: acknowledge its source. Also for one that is fired again.
+    Accepted,
+    /// Something else had decided, or the holder may not: give back what was consumed.
+    Refused,
+}
+
+/// What a resumed task is to be given, as it goes to the database.
+#[derive(Clone, Debug)]
+pub(super) struct Resuming {
+    pub(super) fence: Fence,
+    /// Sealed [`Woken`].
+    pub(super) event: Vec<u8>,
+    pub(super) event_id: Uuid,
+    pub(super) why: Why,
+    /// For a verdict, who must hold the trigger and be live.
+    pub(super) holder: Option<Incarnation>,
+}
+
+impl Store {
+    /// Fires a batch: waits go, tasks move or end, events are kept. Answers with a receipt each, in order, and with the
+    /// tasks that ended.
+    ///
+    /// # Errors
+    /// If the database does not answer: fire them again, with the same ids.
+    pub async fn fire(&self, db: &mut Db<'_>, batch: &[Firing]) -> Result<(Vec<Receipt>, Vec<TaskId>)> {
+        let now = self.clock().now_ms();
+        let (mut resuming, mut endings, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first: HashMap<TaskId, Uuid> = HashMap::new();
+        for firing in batch {
+            let Firing { fence, event, holder } = firing;
+            // Of two events for one wait in a batch the first decides, and the second is refused.
+            if *first.entry(fence.task).or_insert(event.id) != event.id {
+                continue;
+            }
+            let ending = |end: &End, needs: Option<Incarnation>| -> Result<Ending> {
+                let ending = self.ending(*fence, TaskState::Deferred, end, Why::Event)?;
+                Ok(Ending { holder: needs, event: Some(event.id), who: Some(*holder), ..ending })
+            };
+            match &event.outcome {
+                Outcome::Resume(payload) => resuming.push(Resuming {
+                    fence: *fence,
+                    event: self.seal(Purpose::Event, "event", &Woken::Payload(payload.clone()))?,
+                    event_id: event.id,
+                    why: Why::Event,
+                    holder: None,
+                }),
+                Outcome::Succeed(result) => endings.push(ending(&End::succeeded(result.clone()), None)?),
+                Outcome::Skip(reason) => endings.push(ending(&End::skipped(reason.clone()), Some(*holder))?),
+                Outcome::Fail(reason) => verdicts.push(super::Verdict {
+                    fence: *fence,
+                    failed: WaitFailed { reason: WaitFailure::Fatal, message: reason.clone() },
+                    holder: Some(*holder),
+                    event: Some(event.id),
+                }),
+            }
+        }
+        let who = batch.first().map(|firing| firing.holder);
+        let mut accepted: HashSet<TaskId> = HashSet::new();
+        accepted.extend(resume(db, who, now, &resuming).await?);
+        let mut ended = if endings.is_empty() { Vec::new() } else { task::end(db, now, &endings).await? };
+        accepted.extend(&ended);
+        let failed = self.fail_waits(db, who, verdicts).await?;
+        accepted.extend(failed.accepted);
+        ended.extend(failed.ended);
+        let mut receipts = Vec::with_capacity(batch.len());
+        for firing in batch {
+            let decided = first.get(&firing.fence.task) == Some(&firing.event.id);
+            let taken = decided
+                && (accepted.contains(&firing.fence.task)
+                    || history::has_event(db, firing.fence.task, firing.event.id).await?);
+            receipts.push(if taken { Receipt::Accepted } else { Receipt::Refused });
+        }
+        Ok((receipts, ended))
+    }
+}
+
+/// Moves deferred tasks on to their next step; answers which.
+pub(super) async fn resume(
+    db: &mut Db<'_>,
+    who: Option<Incarnation>,
+    now: i64,
+    batch: &[Resuming],
+) -> Result<Vec<TaskId>> {
+    let mut resumed = Vec::with_capacity(batch.len());
+    for batch in batch.chunks(BATCH) {
+        let ids = match db {
+            Db::Postgres(c) => resume_postgres(c, who, now, batch).await,
+            Db::Sqlite(c) => resume_sqlite(c, who, now, batch).await,
+        };
+        resumed.extend(ids.map_err(doing("firing"))?.into_iter().map(TaskId));
+    }
+    Ok(resumed)
+}
+
+async fn resume_postgres(
+    c: &mut sqlx::PgConnection,
+    who: Option<Incarnation>,
+    now: i64,
+    batch: &[Resuming],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    macro_rules! column {
+        ($r:ident => $value:expr) => {
+            batch.iter().map(|$r| $value).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query_scalar(include_str!("sql/fire.postgres.sql"))
+        .bind(now)
+        .bind(who.map(|who| who.0))
+        .bind(column!(r => r.fence.task.0))
+        .bind(column!(r => r.fence.generation))
+        .bind(column!(r => r.event.as_slice()))
+        .bind(column!(r => r.event_id))
+        .bind(column!(r => r.why.word()))
+        .bind(column!(r => r.holder.map(|holder| holder.0)))
+        .fetch_all(c)
+        .await
+}
+
+async fn resume_sqlite(
+    c: &mut sqlx::SqliteConnection,
+    who: Option<Incarnation>,
+    now: i64,
+    batch: &[Resuming],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut resumed = Vec::with_capacity(batch.len());
+    for r in batch {
+        let moved: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/fire.sqlite.sql"))
+            .bind(now)
+            .bind(who.map(|who| who.0))
+            .bind(r.fence.task.0)
+            .bind(r.fence.generation)
+            .bind(&r.event)
+            .bind(r.event_id)
+            .bind(r.why.word())
+            .bind(r.holder.map(|holder| holder.0))
+            .fetch_all(&mut *c)
+            .await?;
+        resumed.extend(moved);
+    }
+    Ok(resumed)
+}

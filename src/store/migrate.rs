@@ -1,0 +1,119 @@
+//! Bringing a database to the schema that this binary was built for, and telling when it isn't.
+
+use std::time::Duration;
+
+use sqlx::{
+    Connection, PgConnection, SqliteConnection,
+    migrate::{MigrateError, Migrator},
+};
+
+use super::{Db, Url, doing, each};
+use crate::error::{Error, Result};
+
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// A table of its own, as the database may be migrated by the same library for somebody else.
+const APPLIED: &str = "reveille_migration";
+
+/// How long a migration may wait for the locks that it needs.
+const LOCK: Duration = Duration::from_secs(30);
+const LOCK_TIME_OUT: &str = "30s";
+
+/// The migrations of one database, as text, in order.
+pub fn migrations(url: &Url) -> impl Iterator<Item = (i64, &'static str, &'static str)> {
+    migrator_of(url).iter().map(|migration| (migration.version, migration.description.as_ref(), migration.sql.as_str()))
+}
+
+fn migrator_of(url: &Url) -> &'static Migrator {
+    match url {
+        Url::Sqlite(_) => &SQLITE,
+        Url::Postgres(_) => &POSTGRES,
+    }
+}
+
+fn migrator(url: &Url) -> Migrator {
+    let of = migrator_of(url);
+    let mut own = Migrator { migrations: of.migrations.clone(), ..Migrator::DEFAULT };
+    own.dangerous_set_table_name(APPLIED);
+    own
+}
+
+impl super::Store {
+    /// Applies what is missing; answers the versions that were. Safe to run from several processes at once.
+    ///
+    /// # Errors
+    /// If the database is out of reach, refuses, or is newer than this binary.
+    pub async fn migrate(url: &Url) -> Result<Vec<i64>> {
+        match url {
+            Url::Sqlite(path) => {
+                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+                {
+                    return Err(Error::Unusable(format!("there is no folder {}: make it first", folder.display())));
+                }
+                let mut connection =
+                    SqliteConnection::connect_with(&Url::sqlite_options(path, true).busy_timeout(LOCK))
+                        .await
+                        .map_err(|error| Error::Unusable(format!("cannot open {url}: {error}")))?;
+                // Two processes may start on one new file at once, and SQLite's migrations take no lock of their own.
+                let mut tx = connection.begin_with("begin exclusive").await.map_err(doing("locking the database"))?;
+                let pending = pending_migrations(&mut Db::Sqlite(&mut tx), url).await?;
+                migrator(url).run_direct(None, &mut *tx, false).await.map_err(migrating)?;
+                tx.commit().await.map_err(doing("migrating"))?;
+                connection.close().await.map_err(doing("migrating"))?;
+                Ok(pending)
+            }
+            Url::Postgres(text) => {
+                let options =
+                    Url::postgres_options(text)?.options([("statement_timeout", "0"), ("lock_timeout", LOCK_TIME_OUT)]);
+                let mut connection = PgConnection::connect_with(&options).await.map_err(doing("connecting"))?;
+                let pending = pending_migrations(&mut Db::Postgres(&mut connection), url).await?;
+                migrator(url).run_direct(None, &mut connection, false).await.map_err(migrating)?;
+                connection.close().await.map_err(doing("migrating"))?;
+                Ok(pending)
+            }
+        }
+    }
+}
+
+/// Refuses a database whose schema is not the one that this binary was built for.
+pub(super) async fn check(db: &mut Db<'_>, url: &Url) -> Result<()> {
+    match pending_migrations(db, url).await?.len() {
+        0 => Ok(()),
+        pending => Err(Error::Unusable(format!("{url} lacks {pending} migration(s): run `reveille migrate`"))),
+    }
+}
+
+/// The versions that this binary has and the database lacks.
+///
+/// # Errors
+/// If the database has versions that this binary lacks.
+pub async fn pending_migrations(db: &mut Db<'_>, url: &Url) -> Result<Vec<i64>> {
+    let exists = match db {
+        Db::Sqlite(_) => "select count(*) from sqlite_master where type = 'table' and name = 'reveille_migration'",
+        Db::Postgres(_) => "select count(*) from pg_class where oid = to_regclass('reveille_migration')",
+    };
+    let exists: i64 = each!(db, c => sqlx::query_scalar(exists).fetch_one(&mut **c).await)
+        .map_err(doing("looking for the schema"))?;
+    let applied: Vec<i64> = if exists == 0 {
+        Vec::new()
+    } else {
+        let text = "select version from reveille_migration where success order by version";
+        each!(db, c => sqlx::query_scalar(text).fetch_all(&mut **c).await)
+            .map_err(doing("reading the schema's version"))?
+    };
+    let ours: Vec<i64> = migrator_of(url).iter().map(|migration| migration.version).collect();
+    if let Some(newer) = applied.iter().find(|version| !ours.contains(version)) {
+        return Err(Error::Unusable(format!(
+            "{url} is newer than this binary (it has migration {newer}): use a newer reveille"
+        )));
+    }
+    Ok(ours.into_iter().filter(|version| !applied.contains(version)).collect())
+}
+
+fn migrating(error: MigrateError) -> Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => doing("migrating")(error),
+        error => Error::Unusable(format!("the database cannot be migrated: {error}")),
+    }
+}

@@ -1,0 +1,321 @@
+//! What people ask of the store: a task whole, many tasks in brief, and what is not moving.
+
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Db, Store, doing, each, history::Transition};
+use crate::{
+    error::{Error, Result},
+    id::TaskId,
+    task::{End, Step, Woken},
+    vault::Purpose,
+};
+
+/// A task in one line.
+#[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
+pub struct Brief {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its queue.
+    pub queue: String,
+    /// The state it is in, or ended in.
+    pub state: String,
+    /// 0 (low) to 3 (urgent).
+    pub priority: i16,
+    /// How many times it moved to a next step.
+    pub turn: i32,
+    /// Which attempt at this turn it is at.
+    pub attempt: i32,
+    /// When it was added, in milliseconds.
+    pub enqueued_at: i64,
+    /// When it ended.
+    pub finished_at: Option<i64>,
+    /// The kinds that it waits for.
+    pub waits_for: Option<String>,
+    /// When its wait is due for a look, or over.
+    pub wake_at: Option<i64>,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those in this state.
+    pub state: Option<String>,
+    /// Only those of this name.
+    pub name: Option<String>,
+    /// Only those of this queue.
+    pub queue: Option<String>,
+    /// Only those of this batch.
+    pub batch: Option<Uuid>,
+    /// How many at most.
+    pub limit: i64,
+}
+
+/// The latest tasks that match, unfinished and finished.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn list(db: &mut Db<'_>, filter: &Filter) -> Result<Vec<Brief>> {
+    let unfinished = "select k.id, k.name, k.queue, k.state, k.priority, k.turn, k.attempt, k.enqueued_at, cast(null as bigint) as finished_at,
+                             t.kind as waits_for, t.wake_at
+                        from reveille_task k left join reveille_trigger t on t.task_id = k.id
+                       where (k.state = $1 or $1 is null) and (k.name = $2 or $2 is null) and (k.queue = $3 or $3 is null)
+                         and (k.batch = $4 or $4 is null)
+                       order by k.id desc limit $5";
+    let finished = "select id, name, queue, state, priority, turn, attempt, enqueued_at, finished_at,
+                           cast(null as text) as waits_for, cast(null as bigint) as wake_at
+                      from reveille_finished
+                     where (state = $1 or $1 is null) and (name = $2 or $2 is null) and (queue = $3 or $3 is null)
+                       and (batch = $4 or $4 is null)
+                     order by id desc limit $5";
+    let mut all: Vec<Brief> = Vec::new();
+    for text in [unfinished, finished] {
+        let rows: Vec<Brief> =
+            each!(&mut *db, c => sqlx::query_as(text).bind(filter.state.as_deref()).bind(filter.name.as_deref())
+            .bind(filter.queue.as_deref()).bind(filter.batch).bind(filter.limit).fetch_all(&mut **c).await)
+            .map_err(doing("listing tasks"))?;
+        all.extend(rows);
+    }
+    all.sort_by(|a, b| b.id.cmp(&a.id));
+    all.truncate(filter.limit.try_into().unwrap_or(usize::MAX));
+    Ok(all)
+}
+
+/// Everything that is known of one task.
+#[derive(Clone, Debug, Serialize)]
+pub struct Whole {
+    /// In one line.
+    #[serde(flatten)]
+    pub brief: Brief,
+    /// Where it came from.
+    pub origin: String,
+    /// How many workers were lost with this turn.
+    pub crashes: i32,
+    /// How often it is tried.
+    pub max_attempts: i32,
+    /// The generation, which fences.
+    pub generation: i32,
+    /// Who holds it.
+    pub holder: Option<Uuid>,
+    /// When somebody called it off while it ran.
+    pub cancel_requested_at: Option<i64>,
+    /// The step that it is at, or is to run next.
+    pub step: Option<Value>,
+    /// What its last wait ended with.
+    pub event: Option<Woken>,
+    /// What it waits for.
+    pub wait: Option<Waiting>,
+    /// How it ended.
+    pub end: Option<End>,
+    /// What happened to it, oldest first.
+    pub history: Vec<Transition>,
+}
+
+/// A wait, as far as the database knows it.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct Waiting {
+    /// The kinds of triggers in it.
+    pub kind: String,
+    /// Whether any live replica may fire it.
+    pub passive: bool,
+    /// When it began, in milliseconds.
+    pub since: i64,
+    /// When it is due for a look, or over.
+    pub wake_at: Option<i64>,
+    /// When it ends badly.
+    pub deadline_at: Option<i64>,
+    /// Whether a bad end resumes the task.
+    pub or_resume: bool,
+    /// The triggerer that holds it.
+    pub holder: Option<Uuid>,
+    /// How many of its holders were lost.
+    pub deaths: i32,
+    /// The signals or tasks whose coming ends it.
+    #[sqlx(skip)]
+    pub keys: Vec<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct WholeRow {
+    #[sqlx(flatten)]
+    brief: Brief,
+    origin: String,
+    crashes: i32,
+    max_attempts: i32,
+    generation: i32,
+    holder: Option<Uuid>,
+    cancel_requested_at: Option<i64>,
+    step: Option<Vec<u8>>,
+    event: Option<Vec<u8>>,
+    result: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Everything that is known of one task, or `None`.
+    ///
+    /// # Errors
+    /// If the database does not answer, or a value does not open.
+    pub async fn show(&self, task: TaskId) -> Result<Option<Whole>> {
+        let mut tx = self.read().await?;
+        let whole = self.show_in(&mut tx.db(), task).await?;
+        tx.commit().await?;
+        Ok(whole)
+    }
+
+    async fn show_in(&self, db: &mut Db<'_>, task: TaskId) -> Result<Option<Whole>> {
+        let unfinished = "select k.id, k.name, k.queue, k.state, k.priority, k.turn, k.attempt, k.enqueued_at, cast(null as bigint) as finished_at,
+                                 t.kind as waits_for, t.wake_at, k.origin, k.crashes, k.max_attempts, k.generation, k.holder,
+                                 k.cancel_requested_at, k.step, k.event, null as result
+                            from reveille_task k left join reveille_trigger t on t.task_id = k.id where k.id = $1";
+        let finished = "select id, name, queue, state, priority, turn, attempt, enqueued_at, finished_at, cast(null as text) as waits_for,
+                               cast(null as bigint) as wake_at, origin, crashes, max_attempts, generation, null as holder,
+                               cast(null as bigint) as cancel_requested_at, step, event, result
+                          from reveille_finished where id = $1";
+        let mut found: Option<WholeRow> = None;
+        for text in [unfinished, finished] {
+            if found.is_none() {
+                found = self.whole_row(db, text, task).await?;
+            }
+        }
+        let Some(row) = found else { return Ok(None) };
+        let history = super::history::of(db, task).await?;
+        let wait = wait_of(db, task).await?;
+        Ok(Some(Whole {
+            brief: row.brief,
+            origin: row.origin,
+            crashes: row.crashes,
+            max_attempts: row.max_attempts,
+            generation: row.generation,
+            holder: row.holder,
+            cancel_requested_at: row.cancel_requested_at,
+            step: row.step.map(|step| self.open::<Step>(Purpose::Step, step).map(|step| step.step)).transpose()?,
+            event: row.event.map(|event| self.open(Purpose::Event, event)).transpose()?,
+            wait,
+            end: row.result.map(|result| self.open(Purpose::Result, result)).transpose()?,
+            history,
+        }))
+    }
+
+    async fn whole_row(&self, db: &mut Db<'_>, text: &'static str, task: TaskId) -> Result<Option<WholeRow>> {
+        let text: &'static str = text;
+        each!(db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await)
+            .map_err(doing("looking for a task"))
+    }
+}
+
+async fn wait_of(db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
+    let text = "select kind, passive, since, wake_at, deadline_at, or_resume, holder, deaths from reveille_trigger where task_id = $1";
+    let wait: Option<Waiting> = each!(&mut *db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await)
+        .map_err(doing("looking for a wait"))?;
+    let Some(mut wait) = wait else { return Ok(None) };
+    let keys = "select key from reveille_wait_key where task_id = $1 order by key";
+    wait.keys = each!(db, c => sqlx::query_scalar(keys).bind(task.0).fetch_all(&mut **c).await)
+        .map_err(doing("looking for keys"))?;
+    Ok(Some(wait))
+}
+
+/// Something that does not move by itself, and how much of it there is, counted up to 1,000.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// What it is.
+    pub problem: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+impl Store {
+    /// What no live replica can take, and what has waited for an operator.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn examine(&self) -> Result<Vec<Finding>> {
+        let mut tx = self.read().await?;
+        let findings = examine(&mut tx.db()).await?;
+        tx.commit().await?;
+        Ok(findings)
+    }
+}
+
+async fn examine(db: &mut Db<'_>) -> Result<Vec<Finding>> {
+    let replicas = super::replica::list(db).await?;
+    let live = |role: &str| {
+        replicas.iter().filter(|replica| replica.gone_at.is_none() && replica.role == role).collect::<Vec<_>>()
+    };
+    let (triggerers, workers) = (live("triggerer"), live("worker"));
+    let mut findings = Vec::new();
+    if workers.is_empty() {
+        findings
+            .push(finding("no worker is live", "start one: `reveille worker`, or a binary of yours with your tasks"));
+    }
+    if triggerers.is_empty() {
+        findings
+            .push(finding("no triggerer is live: active triggers are not checked", "start one: `reveille triggerer`"));
+    }
+    let names: Vec<String> =
+        words(db, "select distinct name from reveille_task where state = 'ready' limit 1000").await?;
+    for name in names {
+        if !workers.iter().any(|worker| worker.kinds.split(',').any(|known| known == name)) {
+            findings.push(finding(
+                &format!("tasks named {name:?} are ready, and no live worker knows that name"),
+                "start a worker whose binary has it, or mend the name and cancel these",
+            ));
+        }
+    }
+    let free = match db {
+        Db::Sqlite(_) => "select distinct kind from reveille_trigger where holder is null and passive = 0 limit 1000",
+        Db::Postgres(_) => "select distinct kind from reveille_trigger where holder is null and not passive limit 1000",
+    };
+    for kinds in words(db, free).await? {
+        let whole = |known: &str| crate::kind::has_whole(&known.split(',').collect::<Vec<_>>(), &kinds);
+        if !triggerers.iter().any(|triggerer| whole(&triggerer.kinds)) {
+            findings.push(finding(
+                &format!("triggers of kind {kinds:?} wait, and no live triggerer has that kind"),
+                "start a triggerer whose binary links the crate that brings it",
+            ));
+        }
+    }
+    for queue in super::queue::list(db).await?.into_iter().filter(|queue| queue.paused_at.is_some() && queue.ready > 0)
+    {
+        findings.push(finding(
+            &format!("the queue {:?} is paused, with {} ready task(s)", queue.name, queue.ready),
+            &format!("`reveille queue resume {}`", queue.name),
+        ));
+    }
+    for (text, problem, advice) in [
+        (
+            "select count(*) from (select 1 from reveille_undo where dead_at is not null limit 1000) some",
+            "cancelled wait(s) could not be undone",
+            "see the triggerer's log for why, and undo them by hand",
+        ),
+        (
+            "select count(*) from (select 1 from reveille_finished where day = -1 limit 1000) some",
+            "task(s) failed for good",
+            "`reveille task list --state failed`",
+        ),
+    ] {
+        let count: i64 =
+            each!(&mut *db, c => sqlx::query_scalar(text).fetch_one(&mut **c).await).map_err(doing("examining"))?;
+        if count > 0 {
+            findings.push(finding(&format!("{count} {problem}"), advice));
+        }
+    }
+    Ok(findings)
+}
+
+async fn words(db: &mut Db<'_>, text: &'static str) -> Result<Vec<String>> {
+    each!(db, c => sqlx::query_scalar(text).fetch_all(&mut **c).await).map_err(doing("examining"))
+}
+
+fn finding(problem: &str, advice: &str) -> Finding {
+    Finding { problem: problem.to_owned(), advice: advice.to_owned() }
+}
+
+/// An id that names no task, as an error that says what to do.
+pub fn no_such_task(task: TaskId) -> Error {
+    Error::Invalid(format!(
+        "there is no task {task}: it was never added here, or is past its retention; `reveille task list` shows those that are"
+    ))
+}

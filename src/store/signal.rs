@@ -1,0 +1,300 @@
+//! Signals, and the ends of tasks: what arrives under a key.
+//!
+//! A signal may come before the wait. Whoever stores one of the two commits first and *then* matches, so that of two
+//! who come at once the later commit sees the other; and every replica matches again each period, in case somebody
+//! was lost between commit and match. Nobody looks before inserting.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    BATCH, Db, Store, doing, each,
+    event::{self, Resuming},
+    history::Why,
+    locking,
+    task::json,
+    wake::Topic,
+};
+use crate::{
+    clock::millis,
+    error::{Error, Result},
+    id::{Fence, Incarnation, TaskId},
+    task::{End, EndState, Woken},
+    vault::Purpose,
+};
+
+/// How long a signal is kept for a wait to come.
+pub const KEPT: Duration = Duration::from_hours(24);
+
+/// A signal to be sent.
+#[derive(Clone, Debug)]
+pub struct Signal<P> {
+    /// Minted by the sender: sending it twice is sending it once.
+    pub id: Uuid,
+    /// What the waits name.
+    pub key: String,
+    /// What the resumed tasks are given.
+    pub payload: P,
+    /// How long it is kept.
+    pub kept: Duration,
+}
+
+impl<P> Signal<P> {
+    /// A new signal, [kept](KEPT) for a day.
+    pub fn new(key: impl Into<String>, payload: P) -> Self {
+        Self { id: Uuid::now_v7(), key: key.into(), payload, kept: KEPT }
+    }
+}
+
+impl Store {
+    /// Sends a signal to every task that waits for its key; if there is none, it is kept for the first that will.
+    /// Answers how many tasks it resumed at once.
+    ///
+    /// # Errors
+    /// If the key or payload cannot be stored, or the database does not answer: then send it again with the same id.
+    pub async fn signal<P: Serialize>(&self, signal: Signal<P>) -> Result<usize> {
+        super::within("sending a signal", async {
+            let mut tx = self.begin().await?;
+            self.signal_in(&mut tx.db(), &signal).await?;
+            tx.commit().await
+        })
+        .await?;
+        self.match_keys(&[format!("signal:{}", signal.key)], None).await
+    }
+
+    /// Stores a signal in the caller's own transaction. Tasks are resumed after that has committed, by
+    /// [`match_keys`](Self::match_keys) or a replica's next look.
+    ///
+    /// # Errors
+    /// If the key or payload cannot be stored, or the database does not answer.
+    pub async fn signal_in<P: Serialize>(&self, db: &mut Db<'_>, signal: &Signal<P>) -> Result<()> {
+        if signal.key.is_empty() || signal.key.len() > 512 || signal.key.chars().any(char::is_control) {
+            return Err(Error::Invalid(format!(
+                "a signal's key has 1 to 512 bytes and no control characters, unlike {:?}",
+                signal.key
+            )));
+        }
+        let payload = serde_json::to_value(&signal.payload).map_err(|error| Error::json("the payload", &error))?;
+        let event = self.seal(Purpose::Event, "payload", &Woken::Payload(payload))?;
+        let now = self.clock().now_ms();
+        let text = "insert into reveille_signal (id, key, event, sent_at, expires_at) values ($1, $2, $3, $4, $5) on conflict (id) do nothing";
+        each!(db, c => sqlx::query(text).bind(signal.id).bind(format!("signal:{}", signal.key)).bind(event).bind(now)
+            .bind(now.saturating_add(millis(signal.kept))).execute(&mut **c).await.map(drop))
+        .map_err(doing("storing a signal"))
+    }
+
+    /// Brings together what waits and what came, under keys as they are stored. Answers how many tasks were resumed.
+    ///
+    /// # Errors
+    /// If the database does not answer: the next period's match does it again.
+    pub async fn match_keys(&self, keys: &[String], who: Option<Incarnation>) -> Result<usize> {
+        let mut resumed = 0;
+        for key in keys {
+            resumed += super::within("matching a key", async {
+                let mut tx = self.begin().await?;
+                let count = match key.strip_prefix("task:") {
+                    Some(id) => self.match_task(&mut tx.db(), key, id, who).await?,
+                    None => self.match_signal(&mut tx.db(), key, who).await?,
+                };
+                tx.commit().await?;
+                Ok(count)
+            })
+            .await?;
+        }
+        if resumed > 0 {
+            self.wake().hint(Topic::Ready);
+        }
+        Ok(resumed)
+    }
+
+    /// One signal after the other, oldest first: each goes to all who wait when it is taken.
+    async fn match_signal(&self, db: &mut Db<'_>, key: &str, who: Option<Incarnation>) -> Result<usize> {
+        let now = self.clock().now_ms();
+        let oldest = locking!(
+            db,
+            "select id, event from reveille_signal where key = $1 and taken_at is null and expires_at > $2 order by sent_at, id limit 1"
+        );
+        let mut resumed = 0;
+        loop {
+            let signal: Option<(Uuid, Vec<u8>)> =
+                each!(&mut *db, c => sqlx::query_as(oldest).bind(key).bind(now).fetch_optional(&mut **c).await)
+                    .map_err(doing("looking for a signal"))?;
+            let Some((id, event)) = signal else { return Ok(resumed) };
+            let count = deliver(db, key, now, who, |fence| Resuming {
+                fence,
+                event: event.clone(),
+                event_id: id,
+                why: Why::Signal,
+                holder: None,
+            })
+            .await?;
+            if count == 0 {
+                return Ok(resumed);
+            }
+            resumed += count;
+            let taken = "update reveille_signal set taken_at = $2 where id = $1";
+            each!(&mut *db, c => sqlx::query(taken).bind(id).bind(now).execute(&mut **c).await.map(drop))
+                .map_err(doing("taking a signal"))?;
+        }
+    }
+
+    async fn match_task(&self, db: &mut Db<'_>, key: &str, id: &str, who: Option<Incarnation>) -> Result<usize> {
+        let id: TaskId =
+            id.parse().map_err(|error| Error::Invalid(format!("the key {key:?} names no task: {error}")))?;
+        let text = "select state, result from reveille_finished where id = $1";
+        let finished: Option<(String, Vec<u8>)> =
+            each!(&mut *db, c => sqlx::query_as(text).bind(id.0).fetch_optional(&mut **c).await)
+                .map_err(doing("looking for a finished task"))?;
+        let Some((state, result)) = finished else { return Ok(0) };
+        let end: End = self.open(Purpose::Result, result)?;
+        let state: EndState = state.parse()?;
+        let ended = reveille_wait::Ended { task: id.0, state: state.into(), result: end.result, error: end.error };
+        let payload = serde_json::to_value(ended).map_err(|error| Error::json("the end of a task", &error))?;
+        let event = self.seal(Purpose::Event, "event", &Woken::Payload(payload))?;
+        let now = self.clock().now_ms();
+        deliver(db, key, now, who, |fence| Resuming {
+            fence,
+            event: event.clone(),
+            event_id: id.0,
+            why: Why::Task,
+            holder: None,
+        })
+        .await
+    }
+
+    /// What follows the end of tasks, after its commit: those that wait for them are resumed.
+    ///
+    /// # Errors
+    /// If the database does not answer: the next period's match does it.
+    pub async fn ended(&self, tasks: &[TaskId]) -> Result<()> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<String> = tasks.iter().map(|task| format!("task:{task}")).collect();
+        let awaited = super::within("looking for who waits", async {
+            let mut tx = self.read().await?;
+            let awaited = awaited(&mut tx.db(), &keys).await?;
+            tx.commit().await?;
+            Ok(awaited)
+        })
+        .await?;
+        self.match_keys(&awaited, None).await.map(drop)
+    }
+
+    /// Matches again a page of what waits or was sent, after `cursor`. Answers the next page's cursor.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn match_again(&self, who: Incarnation, cursor: Option<String>) -> Result<Option<String>> {
+        let (matched, next) = super::within("matching again", async {
+            let mut tx = self.read().await?;
+            let found = unmatched(&mut tx.db(), self.clock().now_ms(), cursor.as_deref().unwrap_or_default()).await?;
+            tx.commit().await?;
+            Ok(found)
+        })
+        .await?;
+        self.match_keys(&matched, Some(who)).await?;
+        Ok(next)
+    }
+}
+
+/// Resumes everybody who waits for a key, in batches of one transaction; answers how many.
+async fn deliver(
+    db: &mut Db<'_>,
+    key: &str,
+    now: i64,
+    who: Option<Incarnation>,
+    make: impl Fn(Fence) -> Resuming,
+) -> Result<usize> {
+    let text = "select task_id, generation from reveille_wait_key where key = $1 order by task_id limit $2";
+    let mut resumed = 0;
+    loop {
+        let waiting: Vec<(Uuid, i32)> =
+            each!(&mut *db, c => sqlx::query_as(text).bind(key).bind(BATCH as i64).fetch_all(&mut **c).await)
+                .map_err(doing("looking for who waits"))?;
+        let batch: Vec<Resuming> =
+            waiting.iter().map(|(id, generation)| make(Fence { task: TaskId(*id), generation: *generation })).collect();
+        let count = event::resume(db, who, now, &batch).await?.len();
+        resumed += count;
+        // A refused one keeps its key until whoever moved its task commits; it must not be asked for ever.
+        if waiting.len() < BATCH || count < waiting.len() {
+            return Ok(resumed);
+        }
+    }
+}
+
+/// Which of these keys somebody waits for.
+async fn awaited(db: &mut Db<'_>, keys: &[String]) -> Result<Vec<String>> {
+    let found = match db {
+        Db::Postgres(c) => {
+            sqlx::query_scalar("select distinct key from reveille_wait_key where key = any($1)")
+                .bind(keys)
+                .fetch_all(&mut **c)
+                .await
+        }
+        Db::Sqlite(c) => {
+            let text = "select distinct key from reveille_wait_key where key in (select value from json_each($1))";
+            sqlx::query_scalar(text).bind(json(keys)).fetch_all(&mut **c).await
+        }
+    };
+    found.map_err(doing("looking for who waits"))
+}
+
+/// How many awaited keys one look goes through.
+const PAGE: i64 = 200;
+
+/// Among one page of awaited keys after `cursor`, those for which something has come; and the next page's cursor.
+async fn unmatched(db: &mut Db<'_>, now: i64, cursor: &str) -> Result<(Vec<String>, Option<String>)> {
+    let page = "select distinct key from reveille_wait_key where key > $1 order by key limit $2";
+    let keys: Vec<String> =
+        each!(&mut *db, c => sqlx::query_scalar(page).bind(cursor).bind(PAGE).fetch_all(&mut **c).await)
+            .map_err(doing("looking for who waits"))?;
+    let next = if keys.len() as i64 == PAGE { keys.last().cloned() } else { None };
+    let (tasks, signals): (Vec<String>, Vec<String>) = keys.into_iter().partition(|key| key.starts_with("task:"));
+    let ids: Vec<Uuid> = tasks.iter().filter_map(|key| key.strip_prefix("task:")?.parse().ok()).collect();
+    let mut matched = signalled(db, now, &signals).await.map_err(doing("matching again"))?;
+    matched.extend(finished(db, &ids).await.map_err(doing("matching again"))?.iter().map(|id| format!("task:{id}")));
+    Ok((matched, next))
+}
+
+/// For which of these keys a signal lies ready.
+async fn signalled(db: &mut Db<'_>, now: i64, keys: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    match db {
+        Db::Postgres(c) => {
+            let text =
+                "select distinct key from reveille_signal where key = any($1) and taken_at is null and expires_at > $2";
+            sqlx::query_scalar(text).bind(keys).bind(now).fetch_all(&mut **c).await
+        }
+        Db::Sqlite(c) => {
+            let text = "select distinct key from reveille_signal
+                         where key in (select value from json_each($1)) and taken_at is null and expires_at > $2";
+            sqlx::query_scalar(text).bind(json(keys)).bind(now).fetch_all(&mut **c).await
+        }
+    }
+}
+
+/// Which of these tasks have ended.
+async fn finished(db: &mut Db<'_>, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    match db {
+        Db::Postgres(c) => {
+            sqlx::query_scalar("select id from reveille_finished where id = any($1)")
+                .bind(ids)
+                .fetch_all(&mut **c)
+                .await
+        }
+        Db::Sqlite(c) => {
+            let mut found = Vec::new();
+            for id in ids {
+                found.extend(
+                    sqlx::query_scalar::<_, Uuid>("select id from reveille_finished where id = $1")
+                        .bind(id)
+                        .fetch_optional(&mut **c)
+                        .await?,
+                );
+            }
+            Ok(found)
+        }
+    }
+}

@@ -1,0 +1,35 @@
+-- Claims the tasks that come first: by priority, then by the time of first being ready.
+--  $1 queues (null: all)  $2 names  $3 me  $4 now  $5 how many
+-- Walks one index range a queue, name and priority (a plain "any(…) order by" would read the whole backlog, and what
+-- cannot run beside it), looks at twice as many as wanted so that claimers in step do not block one another, and locks
+-- only those that it takes.
+with first as materialized (
+       select c.id, c.priority, c.ready_at
+         from generate_series(3, 0, -1) as p(priority),
+              reveille_queue q,
+              unnest($2::text[]) as n(name),
+              lateral (select k.id, k.priority, k.ready_at
+                         from reveille_task k
+                        where k.state = 'ready' and k.queue = q.name and k.name = n.name and k.priority = p.priority::smallint
+                        order by k.ready_at
+                        limit $5 * 2) c
+        where q.paused_at is null and ($1::text[] is null or q.name = any($1))
+        order by c.priority desc, c.ready_at
+        limit $5 * 2),
+     taken as materialized (
+       select k.id
+         from first f,
+              lateral (select k.id from reveille_task k where k.id = f.id and k.state = 'ready' for update skip locked) k
+        limit $5),
+     mine as (
+       update reveille_task k
+          set state = 'running', holder = $3, generation = k.generation + 1, expires_at = null
+         from taken t
+        where k.id = t.id
+          and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
+       returning k.id, k.name, k.queue, k.priority, k.ready_at, k.generation, k.turn, k.attempt, k.crashes, k.max_attempts,
+                 k.backoff_ms, k.backoff_cap_ms, k.step, k.event),
+     told as (
+       insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
+       select $4 / 86400000 % 32, id, $4, generation, turn, attempt, 'ready', 'running', 'claimed', $3 from mine)
+select * from mine order by priority desc, ready_at

@@ -1,0 +1,23 @@
+-- Leases free active triggers that are due for a look.
+--  $1 queues (null: all)  $2 kind sets  $3 me  $4 now  $5 how many
+-- Walks one index range a priority, queue and kind set, for the reason given at claim; dormant rows lie at its far end.
+with due as materialized (
+       select c.task_id
+         from generate_series(3, 0, -1) as p(priority),
+              reveille_queue q,
+              unnest($2::text[]) as s(kind),
+              lateral (select t.task_id
+                         from reveille_trigger t
+                        where t.queue = q.name and t.kind = s.kind and t.priority = p.priority::smallint
+                          and t.holder is null and not t.passive and t.wake_at <= $4
+                        order by t.wake_at
+                        limit $5
+                          for update skip locked) c
+        where $1::text[] is null or q.name = any($1)
+        limit $5)
+update reveille_trigger t
+   set holder = $3
+  from due
+ where t.task_id = due.task_id
+   and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
+returning t.task_id, t.generation, t.kind, t.spec, t.since, t.wake_at, t.deadline_at, t.deaths

@@ -1,0 +1,505 @@
+//! Tasks: claim, defer, end, cancel, and what is done for those whose worker is gone.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Db, Store, doing, each, history::Why, locking, wait::Wait};
+use crate::{
+    error::{Error, Result},
+    id::{Fence, Incarnation, TaskId},
+    task::{End, EndState, Priority, Retry, TaskState},
+    vault::Purpose,
+};
+
+/// The right to run a task, and what is needed to. Sealed until the worker opens it.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// What every write of the holder names.
+    pub fence: Fence,
+    /// The task's name.
+    pub name: String,
+    /// Its queue.
+    pub queue: String,
+    /// Its priority.
+    pub priority: Priority,
+    /// How many times it moved to a next step.
+    pub turn: i32,
+    /// Which attempt at this turn this is, from 1.
+    pub attempt: i32,
+    /// How many workers were lost with this turn.
+    pub crashes: i32,
+    /// How often and how far apart it is tried.
+    pub retry: Retry,
+    pub(crate) step: Vec<u8>,
+    pub(crate) event: Option<Vec<u8>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimRow {
+    id: Uuid,
+    name: String,
+    queue: String,
+    priority: i16,
+    generation: i32,
+    turn: i32,
+    attempt: i32,
+    crashes: i32,
+    max_attempts: i32,
+    backoff_ms: i64,
+    backoff_cap_ms: i64,
+    step: Vec<u8>,
+    event: Option<Vec<u8>>,
+}
+
+impl From<ClaimRow> for Claim {
+    fn from(row: ClaimRow) -> Self {
+        Self {
+            fence: Fence { task: TaskId(row.id), generation: row.generation },
+            name: row.name,
+            queue: row.queue,
+            priority: Priority::from_rank(row.priority).expect("the column is checked to be 0 to 3"),
+            turn: row.turn,
+            attempt: row.attempt,
+            crashes: row.crashes,
+            retry: retry(row.max_attempts, row.backoff_ms, row.backoff_cap_ms),
+            step: row.step,
+            event: row.event,
+        }
+    }
+}
+
+pub(super) fn retry(max_attempts: i32, backoff_ms: i64, cap_ms: i64) -> Retry {
+    let duration = |ms: i64| Duration::from_millis(ms.max(0).cast_unsigned());
+    Retry { max_attempts, backoff: duration(backoff_ms), cap: duration(cap_ms) }
+}
+
+/// Claims up to `limit` tasks of these names, those that come first first. No queues means all.
+///
+/// # Errors
+/// If the database does not answer: then [`held`] tells what was claimed.
+pub async fn claim(
+    db: &mut Db<'_>,
+    me: Incarnation,
+    queues: Option<&[String]>,
+    names: &[String],
+    now: i64,
+    limit: usize,
+) -> Result<Vec<Claim>> {
+    let limit = limit as i64;
+    let rows: Vec<ClaimRow> = match db {
+        Db::Postgres(c) => {
+            let query = sqlx::query_as(include_str!("sql/claim.postgres.sql")).bind(queues).bind(names);
+            query.bind(me.0).bind(now).bind(limit).fetch_all(&mut **c).await
+        }
+        Db::Sqlite(c) => {
+            let query = sqlx::query_as(include_str!("sql/claim.sqlite.sql")).bind(queues.map(json)).bind(json(names));
+            let rows: Result<Vec<ClaimRow>, _> = query.bind(me.0).bind(now).bind(limit).fetch_all(&mut **c).await;
+            if let Ok(rows) = &rows {
+                for row in rows {
+                    told_claim(c, row, me, now).await.map_err(doing("claiming"))?;
+                }
+            }
+            rows
+        }
+    }
+    .map_err(doing("claiming"))?;
+    Ok(rows.into_iter().map(Claim::from).collect())
+}
+
+async fn told_claim(
+    c: &mut sqlx::SqliteConnection,
+    row: &ClaimRow,
+    me: Incarnation,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let text = "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
+                values ($1 / 86400000 % 32, $2, $1, $3, $4, $5, 'ready', 'running', 'claimed', $6)";
+    let told =
+        sqlx::query(text).bind(now).bind(row.id).bind(row.generation).bind(row.turn).bind(row.attempt).bind(me.0);
+    told.execute(c).await.map(drop)
+}
+
+pub(super) fn json(words: &[String]) -> String {
+    serde_json::to_string(words).expect("strings are JSON")
+}
+
+/// A running task swapped for a wait.
+#[derive(Clone, Debug)]
+pub struct Deferring {
+    /// The claim's fence.
+    pub fence: Fence,
+    /// The step after the wait, sealed; none if it is the same again, with the same event.
+    pub step: Option<Vec<u8>>,
+    /// Which attempt the step after the wait is.
+    pub attempt: i32,
+    /// Why.
+    pub why: Why,
+    /// What for.
+    pub wait: Wait,
+}
+
+/// Swaps running tasks of mine for waits; answers which. The others I no longer hold, or they were cancelled.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn defer(db: &mut Db<'_>, me: Incarnation, now: i64, batch: &[Deferring]) -> Result<Vec<TaskId>> {
+    let mut kinds: Vec<&str> = batch.iter().map(|d| d.wait.kind.as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        super::trigger::know_kinds(db, kind).await?;
+    }
+    match db {
+        Db::Postgres(c) => defer_postgres(c, me, now, batch).await,
+        Db::Sqlite(c) => defer_sqlite(c, me, now, batch).await,
+    }
+    .map(|ids| ids.into_iter().map(TaskId).collect())
+    .map_err(doing("deferring"))
+}
+
+async fn defer_postgres(
+    c: &mut sqlx::PgConnection,
+    me: Incarnation,
+    now: i64,
+    batch: &[Deferring],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    macro_rules! column {
+        ($d:ident => $value:expr) => {
+            batch.iter().map(|$d| $value).collect::<Vec<_>>()
+        };
+    }
+    let keys: Vec<(Uuid, &str)> =
+        batch.iter().flat_map(|d| d.wait.keys.iter().map(|key| (d.fence.task.0, key.as_str()))).collect();
+    sqlx::query_scalar(include_str!("sql/defer.postgres.sql"))
+        .bind(now)
+        .bind(me.0)
+        .bind(column!(d => d.fence.task.0))
+        .bind(column!(d => d.fence.generation))
+        .bind(column!(d => d.step.as_deref()))
+        .bind(column!(d => d.attempt))
+        .bind(column!(d => d.why.word()))
+        .bind(column!(d => d.wait.kind.as_str()))
+        .bind(column!(d => d.wait.passive))
+        .bind(column!(d => d.wait.spec.as_deref()))
+        .bind(column!(d => d.wait.wake_at))
+        .bind(column!(d => d.wait.deadline_at))
+        .bind(column!(d => d.wait.or_resume))
+        .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
+        .fetch_all(c)
+        .await
+}
+
+async fn defer_sqlite(
+    c: &mut sqlx::SqliteConnection,
+    me: Incarnation,
+    now: i64,
+    batch: &[Deferring],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut deferred = Vec::with_capacity(batch.len());
+    for d in batch {
+        let moved: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/defer.sqlite.sql"))
+            .bind(now)
+            .bind(me.0)
+            .bind(d.fence.task.0)
+            .bind(d.fence.generation)
+            .bind(d.step.as_deref())
+            .bind(d.attempt)
+            .bind(d.why.word())
+            .bind(d.wait.kind.as_str())
+            .bind(d.wait.passive)
+            .bind(d.wait.spec.as_deref())
+            .bind(d.wait.wake_at)
+            .bind(d.wait.deadline_at)
+            .bind(d.wait.or_resume)
+            .fetch_all(&mut *c)
+            .await?;
+        if !moved.is_empty() {
+            super::trigger::insert_keys_sqlite(c, d.fence.task.0, d.fence.generation + 1, &d.wait.keys).await?;
+            deferred.extend(moved);
+        }
+    }
+    Ok(deferred)
+}
+
+/// A task's end, by whomever.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The task as whoever ends it knew it.
+    pub fence: Fence,
+    /// The state that it must be in.
+    pub was: TaskState,
+    /// Who must hold it (or its trigger, if it is deferred) and be live; nobody, if it is not a holder who ends it.
+    pub holder: Option<Incarnation>,
+    /// The state it ends in.
+    pub state: EndState,
+    /// Its [`End`], sealed.
+    pub result: Vec<u8>,
+    /// Why.
+    pub why: Why,
+    /// The event that ended it.
+    pub event: Option<Uuid>,
+    /// Who ended it.
+    pub who: Option<Incarnation>,
+}
+
+impl Store {
+    /// An ending without an event, which only its task's state and generation must allow.
+    ///
+    /// # Errors
+    /// If the result is over the payload limit.
+    pub fn ending(&self, fence: Fence, was: TaskState, end: &End, why: Why) -> Result<Ending> {
+        let result = self.seal(Purpose::Result, "result", end)?;
+        Ok(Ending { fence, was, holder: None, state: end.state, result, why, event: None, who: None })
+    }
+}
+
+/// Ends tasks; answers which. Others had moved on, or are not the holder's to end.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn end(db: &mut Db<'_>, now: i64, batch: &[Ending]) -> Result<Vec<TaskId>> {
+    let ids: Result<Vec<Uuid>, sqlx::Error> = match db {
+        Db::Postgres(c) => end_postgres(c, now, batch).await,
+        Db::Sqlite(c) => end_sqlite(c, now, batch).await,
+    };
+    Ok(ids.map_err(doing("ending tasks"))?.into_iter().map(TaskId).collect())
+}
+
+async fn end_postgres(c: &mut sqlx::PgConnection, now: i64, batch: &[Ending]) -> Result<Vec<Uuid>, sqlx::Error> {
+    macro_rules! column {
+        ($e:ident => $value:expr) => {
+            batch.iter().map(|$e| $value).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query_scalar(include_str!("sql/end.postgres.sql"))
+        .bind(now)
+        .bind(column!(e => e.fence.task.0))
+        .bind(column!(e => e.fence.generation))
+        .bind(column!(e => e.was.word()))
+        .bind(column!(e => e.holder.map(|holder| holder.0)))
+        .bind(column!(e => e.state.word()))
+        .bind(column!(e => e.result.as_slice()))
+        .bind(column!(e => e.why.word()))
+        .bind(column!(e => e.event))
+        .bind(column!(e => e.who.map(|who| who.0)))
+        .fetch_all(c)
+        .await
+}
+
+async fn end_sqlite(c: &mut sqlx::SqliteConnection, now: i64, batch: &[Ending]) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut ended = Vec::with_capacity(batch.len());
+    for e in batch {
+        let moved: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/end.sqlite.sql"))
+            .bind(now)
+            .bind(e.fence.task.0)
+            .bind(e.fence.generation)
+            .bind(e.was.word())
+            .bind(e.holder.map(|holder| holder.0))
+            .bind(e.state.word())
+            .bind(&e.result)
+            .bind(e.why.word())
+            .bind(e.event)
+            .bind(e.who.map(|who| who.0))
+            .fetch_all(&mut *c)
+            .await?;
+        ended.extend(moved);
+    }
+    Ok(ended)
+}
+
+/// What became of a call to cancel a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is cancelled.
+    Done,
+    /// It is running: its worker is told, and cancels it unless it ends first.
+    Asked,
+    /// It had ended.
+    Ended,
+    /// There is no such task.
+    Unknown,
+}
+
+impl Store {
+    /// Calls a task off, with the reason; what its wait was for is undone by a triggerer.
+    ///
+    /// # Errors
+    /// If the database does not answer: cancelling again is safe.
+    pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<Cancelled> {
+        let outcome = super::within("cancelling", async {
+            let mut tx = self.begin().await?;
+            let outcome = self.cancel_in(&mut tx.db(), task, reason).await?;
+            tx.commit().await?;
+            Ok(outcome)
+        })
+        .await?;
+        match outcome {
+            Cancelled::Done => self.ended(&[task]).await?,
+            Cancelled::Asked => self.wake().hint(super::wake::Topic::Cancelled),
+            Cancelled::Ended | Cancelled::Unknown => {}
+        }
+        Ok(outcome)
+    }
+
+    pub(crate) async fn cancel_in(&self, db: &mut Db<'_>, task: TaskId, reason: &str) -> Result<Cancelled> {
+        let now = self.clock().now_ms();
+        let Some((generation, state)) = locked(db, task).await? else {
+            let text = "select count(*) from reveille_finished where id = $1";
+            let finished: i64 = each!(db, c => sqlx::query_scalar(text).bind(task.0).fetch_one(&mut **c).await)
+                .map_err(doing("looking for a finished task"))?;
+            return Ok(if finished > 0 { Cancelled::Ended } else { Cancelled::Unknown });
+        };
+        if state == TaskState::Running {
+            let text = "update reveille_task set cancel_requested_at = coalesce(cancel_requested_at, $2) where id = $1";
+            each!(db, c => sqlx::query(text).bind(task.0).bind(now).execute(&mut **c).await.map(drop))
+                .map_err(doing("cancelling"))?;
+            return Ok(Cancelled::Asked);
+        }
+        let ending = self.ending(Fence { task, generation }, state, &End::cancelled(reason), Why::Cancelled)?;
+        end(db, now, &[ending]).await?;
+        Ok(Cancelled::Done)
+    }
+}
+
+/// The generation and state of an unfinished task, locked until the transaction ends.
+async fn locked(db: &mut Db<'_>, task: TaskId) -> Result<Option<(i32, TaskState)>> {
+    let text = locking!(db, "select generation, state from reveille_task where id = $1");
+    let row: Option<(i32, String)> = each!(db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await)
+        .map_err(doing("looking for a task"))?;
+    row.map(|(generation, state)| Ok((generation, state.parse()?))).transpose()
+}
+
+/// A task that a worker is said to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The task, as it is held.
+    pub fence: Fence,
+    /// It was called off.
+    pub cancelled: bool,
+}
+
+/// What the database says that I hold.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Held>> {
+    let text = "select id, generation, cancel_requested_at from reveille_task where holder = $1";
+    let rows: Vec<(Uuid, i32, Option<i64>)> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
+        .map_err(doing("asking what is held"))?;
+    let held = |(id, generation, cancelled): (Uuid, i32, Option<i64>)| Held {
+        fence: Fence { task: TaskId(id), generation },
+        cancelled: cancelled.is_some(),
+    };
+    Ok(rows.into_iter().map(held).collect())
+}
+
+/// Puts running tasks of mine back as they were, to be claimed again: those that I was given and cannot run.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn put_back(db: &mut Db<'_>, me: Incarnation, now: i64, fences: &[Fence]) -> Result<()> {
+    for fence in fences {
+        back(db, Some(me), now, *fence, me, 0, Why::Released).await?;
+    }
+    Ok(())
+}
+
+/// How many workers may be lost with one turn before the task is taken for what kills them.
+pub const MOST_CRASHES: i32 = 5;
+
+impl Store {
+    /// Takes tasks from workers that are gone: back to ready, or to their end if they were cancelled or have crashed too
+    /// often. Answers how many, at most `limit`, and which of them ended.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn rescue(&self, db: &mut Db<'_>, who: Incarnation, limit: i64) -> Result<(usize, Vec<TaskId>)> {
+        let now = self.clock().now_ms();
+        let text = match db {
+            Db::Sqlite(_) => include_str!("sql/rescue.sqlite.sql"),
+            Db::Postgres(_) => include_str!("sql/rescue.postgres.sql"),
+        };
+        let rows: Vec<(Uuid, i32, i32, bool, Option<i64>, Uuid)> =
+            each!(db, c => sqlx::query_as(text).bind(limit).fetch_all(&mut **c).await)
+                .map_err(doing("looking for what the gone left behind"))?;
+        let mut endings = Vec::new();
+        let count = rows.len();
+        for (id, generation, crashes, lost, cancelled, holder) in rows {
+            let fence = Fence { task: TaskId(id), generation };
+            let crashed = crashes + i32::from(lost);
+            let end = if cancelled.is_some() {
+                Some((End::cancelled("cancelled while its worker was lost"), Why::Cancelled))
+            } else if crashed >= MOST_CRASHES {
+                Some((End::failed(format!("{crashed} workers were lost while running it")), Why::Crashed))
+            } else {
+                None
+            };
+            if let Some((end, why)) = end {
+                endings.push(Ending { who: Some(who), ..self.ending(fence, TaskState::Running, &end, why)? });
+            } else {
+                let why = if lost { Why::Crashed } else { Why::Released };
+                back(db, Some(Incarnation(holder)), now, fence, who, i32::from(lost), why).await?;
+            }
+        }
+        let ended = if endings.is_empty() { Vec::new() } else { end(db, now, &endings).await? };
+        Ok((count, ended))
+    }
+
+    /// Skips tasks that had not begun by their expiry. Answers how many were due, at most `limit`, and which ended.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn expire(&self, db: &mut Db<'_>, who: Incarnation, limit: i64) -> Result<(usize, Vec<TaskId>)> {
+        let now = self.clock().now_ms();
+        let text =
+            "select id, generation, state from reveille_task where expires_at <= $1 order by expires_at limit $2";
+        let rows: Vec<(Uuid, i32, String)> =
+            each!(db, c => sqlx::query_as(text).bind(now).bind(limit).fetch_all(&mut **c).await)
+                .map_err(doing("looking for what expired"))?;
+        if rows.is_empty() {
+            return Ok((0, Vec::new()));
+        }
+        let mut endings = Vec::with_capacity(rows.len());
+        for (id, generation, state) in &rows {
+            let fence = Fence { task: TaskId(*id), generation: *generation };
+            let end = End::skipped("it had not begun by its expiry");
+            endings.push(Ending { who: Some(who), ..self.ending(fence, state.parse()?, &end, Why::Expired)? });
+        }
+        Ok((rows.len(), end(db, now, &endings).await?))
+    }
+}
+
+async fn back(
+    db: &mut Db<'_>,
+    holder: Option<Incarnation>,
+    now: i64,
+    fence: Fence,
+    who: Incarnation,
+    crashed: i32,
+    why: Why,
+) -> Result<()> {
+    let text =
+        "update reveille_task set state = 'ready', holder = null, generation = generation + 1, crashes = crashes + $4
+                 where id = $1 and generation = $2 and state = 'running' and holder = $3
+                returning turn, attempt";
+    let moved: Option<(i32, i32)> = each!(&mut *db, c => sqlx::query_as(text).bind(fence.task.0).bind(fence.generation)
+        .bind(holder.map(|holder| holder.0)).bind(crashed).fetch_optional(&mut **c).await)
+    .map_err(doing("putting a task back"))?;
+    let Some((turn, attempt)) = moved else { return Ok(()) };
+    let text = "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
+                values ($1 / 86400000 % 32, $2, $1, $3, $4, $5, 'running', 'ready', $6, $7)";
+    each!(db, c => sqlx::query(text).bind(now).bind(fence.task.0).bind(fence.generation + 1).bind(turn).bind(attempt)
+        .bind(why.word()).bind(who.0).execute(&mut **c).await.map(drop))
+    .map_err(doing("writing history"))
+}
+
+/// What went wrong with a row, for those who report it.
+pub(crate) fn unreadable(
+    task: TaskId,
+    column: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::Unreadable { task, column, source: Box::new(source) }
+}

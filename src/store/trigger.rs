@@ -1,0 +1,206 @@
+//! Triggers: lease, release, fire what is passively due, and find what is past its deadline.
+
+use uuid::Uuid;
+
+use super::{Db, doing, each, task::json};
+use crate::{
+    error::Result,
+    id::{Fence, Incarnation, TaskId},
+};
+
+/// The right to run an active trigger, and what is needed to. Sealed until the triggerer opens it.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The task that waits, as every write names it.
+    pub fence: Fence,
+    /// Every kind in it, joined by `+`.
+    pub kinds: String,
+    /// When the task deferred, in milliseconds.
+    pub since: i64,
+    /// When it is due for a look.
+    pub wake_at: i64,
+    /// When it ends badly.
+    pub deadline_at: Option<i64>,
+    /// How many of its holders were lost.
+    pub deaths: i32,
+    pub(crate) spec: Vec<u8>,
+}
+
+#[derive(sqlx::FromRow)]
+struct LeaseRow {
+    task_id: Uuid,
+    generation: i32,
+    kind: String,
+    spec: Vec<u8>,
+    since: i64,
+    wake_at: i64,
+    deadline_at: Option<i64>,
+    deaths: i32,
+}
+
+impl From<LeaseRow> for Lease {
+    fn from(row: LeaseRow) -> Self {
+        Self {
+            fence: Fence { task: TaskId(row.task_id), generation: row.generation },
+            kinds: row.kind,
+            since: row.since,
+            wake_at: row.wake_at,
+            deadline_at: row.deadline_at,
+            deaths: row.deaths,
+            spec: row.spec,
+        }
+    }
+}
+
+/// What a replica may lease.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Its queues; none means all.
+    pub queues: Option<Vec<String>>,
+    /// The sets of kinds that it has whole.
+    pub kinds: Vec<String>,
+}
+
+/// Leases up to `limit` triggers: first what holders that are gone left behind, then what is free.
+///
+/// # Errors
+/// If the database does not answer: then [`held`] tells what was leased.
+pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, limit: usize) -> Result<Vec<Lease>> {
+    let (queues, kinds) = (scope.queues.as_deref(), scope.kinds.as_slice());
+    let rows: Result<Vec<LeaseRow>, sqlx::Error> = async {
+        match db {
+            Db::Postgres(c) => {
+                let take_over = sqlx::query_as(include_str!("sql/take_over.postgres.sql")).bind(queues).bind(kinds);
+                let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).fetch_all(&mut **c).await?;
+                let left = limit - rows.len();
+                if left > 0 {
+                    let free = sqlx::query_as(include_str!("sql/lease.postgres.sql")).bind(queues).bind(kinds);
+                    rows.extend(free.bind(me.0).bind(now).bind(left as i64).fetch_all(&mut **c).await?);
+                }
+                Ok(rows)
+            }
+            Db::Sqlite(c) => {
+                let (queues, kinds) = (queues.map(json), json(kinds));
+                let take_over =
+                    sqlx::query_as(include_str!("sql/take_over.sqlite.sql")).bind(queues.clone()).bind(kinds.clone());
+                let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).fetch_all(&mut **c).await?;
+                let left = limit - rows.len();
+                if left > 0 {
+                    let free = sqlx::query_as(include_str!("sql/lease.sqlite.sql")).bind(queues).bind(kinds);
+                    rows.extend(free.bind(me.0).bind(now).bind(left as i64).fetch_all(&mut **c).await?);
+                }
+                Ok(rows)
+            }
+        }
+    }
+    .await;
+    Ok(rows.map_err(doing("leasing"))?.into_iter().map(Lease::from).collect())
+}
+
+/// What the database says that I hold.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Lease>> {
+    let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths from reveille_trigger where holder = $1";
+    let rows: Vec<LeaseRow> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
+        .map_err(doing("asking what is held"))?;
+    Ok(rows.into_iter().map(Lease::from).collect())
+}
+
+/// Gives triggers of mine back, to be leased again from `wake_at` on: those that sleep long, or that I cannot run.
+///
+/// # Errors
+/// If the database does not answer: then they stay mine, and [`held`] says so.
+pub async fn release(db: &mut Db<'_>, me: Incarnation, batch: &[(Fence, i64)]) -> Result<()> {
+    let text = "update reveille_trigger set holder = null, wake_at = $4 where task_id = $1 and generation = $2 and holder = $3";
+    for (fence, wake_at) in batch {
+        each!(&mut *db, c => sqlx::query(text).bind(fence.task.0).bind(fence.generation).bind(me.0).bind(*wake_at)
+            .execute(&mut **c).await.map(drop))
+        .map_err(doing("releasing triggers"))?;
+    }
+    Ok(())
+}
+
+/// Fires up to `limit` passive waits that are due; answers how many.
+///
+/// # Errors
+/// If the database does not answer: doing it again is safe.
+pub async fn fire_due(db: &mut Db<'_>, who: Incarnation, now: i64, limit: usize) -> Result<usize> {
+    let limit = limit as i64;
+    let fired = match db {
+        Db::Postgres(c) => {
+            let query = sqlx::query_scalar(include_str!("sql/due.postgres.sql")).bind(now).bind(who.0).bind(limit);
+            query.fetch_one(&mut **c).await.map(|count: i64| count as usize)
+        }
+        Db::Sqlite(c) => {
+            let query = sqlx::query_scalar(include_str!("sql/due.sqlite.sql")).bind(now).bind(who.0).bind(limit);
+            query.fetch_all(&mut **c).await.map(|ids: Vec<Uuid>| ids.len())
+        }
+    };
+    fired.map_err(doing("firing what is due"))
+}
+
+/// When the next passive wait is due, in milliseconds.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn next_due(db: &mut Db<'_>) -> Result<Option<i64>> {
+    let text = match db {
+        Db::Sqlite(_) => {
+            "select wake_at from reveille_trigger where passive = 1 and wake_at is not null order by wake_at limit 1"
+        }
+        Db::Postgres(_) => {
+            "select wake_at from reveille_trigger where passive and wake_at is not null order by wake_at limit 1"
+        }
+    };
+    each!(db, c => sqlx::query_scalar(text).fetch_optional(&mut **c).await)
+        .map_err(doing("looking for what is due next"))
+}
+
+/// The waits that are past their deadline: passive ones and those that nobody holds at once, held ones only past
+/// `grace`, as their holder makes a last check first.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn overdue(db: &mut Db<'_>, now: i64, grace: i64, limit: i64) -> Result<Vec<Fence>> {
+    let text = "select task_id, generation from reveille_trigger
+                 where deadline_at <= $1 and (holder is null or deadline_at <= $1 - $2) order by deadline_at limit $3";
+    let rows: Vec<(Uuid, i32)> =
+        each!(db, c => sqlx::query_as(text).bind(now).bind(grace).bind(limit).fetch_all(&mut **c).await)
+            .map_err(doing("looking for what is past its deadline"))?;
+    Ok(rows.into_iter().map(|(id, generation)| Fence { task: TaskId(id), generation }).collect())
+}
+
+/// Every set of kinds that was ever stored.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn kind_sets(db: &mut Db<'_>) -> Result<Vec<String>> {
+    each!(db, c => sqlx::query_scalar("select kinds from reveille_kind_set order by kinds").fetch_all(&mut **c).await)
+        .map_err(doing("reading the kinds that are stored"))
+}
+
+/// Remembers a set of kinds, so that replicas can tell whether they have it whole.
+pub(super) async fn know_kinds(db: &mut Db<'_>, kinds: &str) -> Result<()> {
+    let text = "insert into reveille_kind_set (kinds) select $1 where not exists (select 1 from reveille_kind_set where kinds = $1)
+                    on conflict (kinds) do nothing";
+    each!(db, c => sqlx::query(text).bind(kinds).execute(&mut **c).await.map(drop)).map_err(doing("storing a kind"))
+}
+
+pub(super) async fn insert_keys_sqlite(
+    c: &mut sqlx::SqliteConnection,
+    task: Uuid,
+    generation: i32,
+    keys: &[String],
+) -> Result<(), sqlx::Error> {
+    for key in keys {
+        sqlx::query("insert into reveille_wait_key (key, task_id, generation) values ($1, $2, $3)")
+            .bind(key)
+            .bind(task)
+            .bind(generation)
+            .execute(&mut *c)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! SQLite's one writer, which makes many waiting writes durable with one commit.
+//!
+//! Each transaction is a savepoint. Whoever finishes while others wait for the writer hands it on without committing,
+//! and waits; the last in the queue, or the one that fills a batch, commits for all. So a write costs a share of an
+//! `fsync`, and nobody is answered before what they wrote is on disk.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+
+use super::doing;
+use crate::error::{Error, Result};
+
+/// The most transactions that one commit makes durable: it bounds what an answer waits for.
+const SHARED: usize = 256;
+
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    desk: Arc<Mutex<Desk>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    options: SqliteConnectOptions,
+    connection: Option<SqliteConnection>,
+    /// A `begin immediate` is open: it holds the work of those in `unanswered`.
+    open: bool,
+    /// A savepoint was dropped without an end.
+    dirty: bool,
+    unanswered: Vec<oneshot::Sender<Result<(), String>>>,
+}
+
+/// One transaction on the writer.
+#[derive(Debug)]
+pub struct Turn {
+    // Taken by `commit`; otherwise dropping the turn undoes it.
+    desk: Option<OwnedMutexGuard<Desk>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Writer {
+    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
+        let desk = Desk { options, connection: Some(connection), open: false, dirty: false, unanswered: Vec::new() };
+        Self { desk: Arc::new(Mutex::new(desk)), waiting: Arc::default() }
+    }
+
+    pub(super) async fn begin(&self) -> Result<Turn> {
+        let queued = Queued::join(&self.waiting);
+        let desk = Arc::clone(&self.desk).lock_owned().await;
+        drop(queued);
+        // From here on, dropping the turn undoes whatever was begun.
+        let mut turn = Turn { desk: Some(desk), waiting: Arc::clone(&self.waiting) };
+        turn.desk().open().await?;
+        Ok(turn)
+    }
+
+    pub(super) async fn close(&self) {
+        let mut desk = self.desk.lock().await;
+        desk.settle().await;
+        if let Some(connection) = desk.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!("closing the database: {error}");
+        }
+    }
+}
+
+/// Counts those who wait for the writer; dropping it, because the turn came or the caller gave up, uncounts.
+struct Queued<'a>(&'a AtomicUsize);
+
+impl<'a> Queued<'a> {
+    fn join(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Turn {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        self.desk().connection.as_mut().expect("opened when the turn began")
+    }
+
+    fn desk(&mut self) -> &mut Desk {
+        self.desk.as_mut().expect("taken only by commit, which consumes the turn")
+    }
+
+    pub(super) async fn commit(mut self) -> Result<()> {
+        self.desk().run("release turn").await.map_err(doing("committing"))?;
+        self.desk().dirty = false;
+        let more = self.waiting.load(Ordering::SeqCst) > 0 && self.desk().unanswered.len() < SHARED;
+        let mut desk = self.desk.take().expect("taken only here");
+        if !more {
+            return desk.commit().await;
+        }
+        let (answer, answered) = oneshot::channel();
+        desk.unanswered.push(answer);
+        // The next turn may be dropped while it waits, so somebody must be sure to commit.
+        release(desk);
+        match answered.await {
+            Ok(result) => result.map_err(|message| Error::Outage { doing: "committing", source: message.into() }),
+            Err(lost) => Err(Error::Outage { doing: "committing", source: Box::new(lost) }),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(mut desk) = self.desk.take() {
+            desk.dirty = true;
+            release(desk);
+        }
+    }
+}
+
+/// Gives the writer back, and sees to it that unanswered work is committed even if nobody takes it next.
+fn release(desk: OwnedMutexGuard<Desk>) {
+    if desk.unanswered.is_empty() && !desk.open {
+        return;
+    }
+    let mutex = OwnedMutexGuard::mutex(&desk).clone();
+    drop(desk);
+    // Queues behind those who wait already: it commits only what they leave.
+    tokio::spawn(async move { mutex.lock().await.settle().await });
+}
+
+impl Desk {
+    async fn run(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
+        let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        sqlx::query(text).execute(connection).await.map(drop)
+    }
+
+    /// Begins a savepoint, in a transaction that is opened if none is.
+    async fn open(&mut self) -> Result<()> {
+        if self.connection.is_none() {
+            self.connection = Some(SqliteConnection::connect_with(&self.options).await.map_err(doing("connecting"))?);
+        }
+        self.undo_dropped().await?;
+        if !self.open {
+            self.run("begin immediate").await.map_err(doing("beginning a transaction"))?;
+            self.open = true;
+        }
+        self.dirty = true;
+        self.run("savepoint turn").await.map_err(doing("beginning a transaction"))
+    }
+
+    async fn undo_dropped(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.dirty) || !self.open {
+            return Ok(());
+        }
+        let undone = match self.run("rollback to turn").await {
+            Ok(()) => self.run("release turn").await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = undone {
+            self.fail(&error).await;
+            return Err(doing("undoing a transaction")(error));
+        }
+        Ok(())
+    }
+
+    /// Commits for everybody whose work is in the open transaction.
+    async fn commit(&mut self) -> Result<()> {
+        match self.run("commit").await {
+            Ok(()) => {
+                self.open = false;
+                self.answer(&Ok(()));
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(&error).await;
+                Err(doing("committing")(error))
+            }
+        }
+    }
+
+    /// Undoes what was dropped, and commits what is left.
+    async fn settle(&mut self) {
+        if self.undo_dropped().await.is_ok() && self.open {
+            // Whoever has work in it is told by `commit`.
+            if let Err(error) = self.commit().await {
+                tracing::debug!("{}", error.chain());
+            }
+        }
+    }
+
+    /// Gives up the open transaction and its connection: nothing in it is durable, and everybody is told.
+    async fn fail(&mut self, error: &sqlx::Error) {
+        self.answer(&Err(error.to_string()));
+        self.open = false;
+        self.dirty = false;
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!("closing the writer: {error}");
+        }
+    }
+
+    fn answer(&mut self, result: &Result<(), String>) {
+        for answer in self.unanswered.drain(..) {
+            // A caller that gave up does not listen; its work is as durable as the others'.
+            drop(answer.send(result.clone()));
+        }
+    }
+}

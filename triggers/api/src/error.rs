@@ -1,0 +1,46 @@
+//! Why a check could not tell.
+
+use std::{error::Error as StdError, fmt};
+
+/// A check that could not tell. Any standard error becomes one that may be tried again, by `?`.
+#[derive(Debug)]
+pub struct Error {
+    fatal: bool,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl Error {
+    /// The look failed; another may succeed. Back-off is the runtime's work.
+    pub fn again(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { fatal: false, source: source.into() }
+    }
+
+    /// No further look can succeed: the wait ends badly.
+    pub fn fatal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { fatal: true, source: source.into() }
+    }
+
+    /// Whether no further look can succeed.
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)?;
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+// Not a `std::error::Error` itself: that would collide with the conversion below, which `?` needs.
+impl<E: StdError + Send + Sync + 'static> From<E> for Error {
+    fn from(source: E) -> Self {
+        Self::again(source)
+    }
+}

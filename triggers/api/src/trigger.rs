@@ -1,0 +1,85 @@
+//! The trait that every trigger implements.
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Answer, Context, Error, Spacing};
+
+/// Knows how to tell whether something has happened.
+///
+/// The runtime owns the loop: it spaces the checks, bounds their time, catches their panics and backs off after
+/// their errors. A trigger only answers one question, once, and leaves nothing behind.
+#[typetag::serde]
+#[async_trait::async_trait]
+pub trait Trigger: fmt::Debug + Send + Sync {
+    /// Looks once. Dropping the returned future must be safe at every await.
+    ///
+    /// # Errors
+    /// [`Error::again`] when the look failed and another may succeed, [`Error::fatal`] when none can.
+    async fn check(&self, cx: &Context) -> Result<Answer, Error>;
+
+    /// Refuses a spec that can never work, when the task defers and before anything is stored.
+    ///
+    /// # Errors
+    /// A message that says which field is wrong and what it should be.
+    fn validate(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What kind of wait this is. Anything but [`Wait::Active`] is a row that no triggerer ever runs.
+    fn wait(&self, since: Timestamp) -> Wait {
+        let _ = since;
+        Wait::Active
+    }
+
+    /// How far apart the checks are.
+    fn spacing(&self) -> Spacing {
+        Spacing::default()
+    }
+
+    /// How long one check may take; `None` for a check that lasts, such as one that listens on a connection.
+    fn time_out(&self) -> Option<Duration> {
+        Some(Duration::from_secs(30))
+    }
+
+    /// Lets go of what this replica holds for the trigger, whatever the reason. Touches nothing that is shared.
+    async fn cleanup(&self, cx: &Context) {
+        let _ = cx;
+    }
+
+    /// Undoes what the wait was for, because its task was cancelled: ends the remote job, say. Runs at least once,
+    /// possibly on another replica than the one that checked, and is tried again when it fails.
+    ///
+    /// # Errors
+    /// [`Error::again`] to be tried again, [`Error::fatal`] to give up and be reported.
+    async fn on_cancel(&self, cx: &Context) -> Result<(), Error> {
+        let _ = cx;
+        Ok(())
+    }
+}
+
+/// What a trigger waits for, as far as the database needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Checks must be made: a triggerer leases the trigger and runs it.
+    Active,
+    /// Over at this time. A row, fired by any live replica.
+    Until(Timestamp),
+    /// Over when something arrives under this key. A row, fired by any live replica.
+    On(Key),
+}
+
+/// What a passive wait can be woken by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Key {
+    /// A signal sent under this name.
+    Signal(String),
+    /// The end of the task with this id.
+    Task(Uuid),
+}

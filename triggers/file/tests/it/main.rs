@@ -1,0 +1,6 @@
+//! Real files in temporary directories, and a clock that only the tests turn.
+
+mod matching;
+mod settling;
+mod specs;
+mod stage;
