@@ -16,6 +16,14 @@ pub mod store;
 pub mod task;
 pub mod vault;
 
+pub mod triggerer;
+pub mod worker;
+
+pub mod life;
+mod outage;
+pub mod presence;
+mod upkeep;
+
 pub use error::{Error, Result};
 pub use store::{NewTask, Options, Store, Url};
 pub use task::{

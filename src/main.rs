@@ -1,2 +1,3 @@
-//! x
-fn main() {}
+//! The binary, with the triggers that Reveille brings and no others.
+
+reveille::main!();

@@ -17,11 +17,12 @@ pub mod trigger;
 pub mod undo;
 pub mod wake;
 
+pub(crate) mod advance;
 mod connect;
 mod enqueue;
 mod failure;
 mod migrate;
-mod wait;
+pub(crate) mod wait;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +40,7 @@ use self::{wake::Wake, writer::Writer};
 use crate::{
     clock::Clock,
     error::{Error, Result},
+    id::TaskId,
     vault::{Purpose, Sealed, Vault},
 };
 
@@ -48,6 +50,28 @@ pub const BATCH: usize = 500;
 /// How long one transaction may take, seen from here. The server ends a statement a second later (see [`connect`]), and
 /// a lease is longer than both: what was given up on is over before anybody else may take its rows.
 pub const TIME_OUT: Duration = Duration::from_secs(4);
+
+/// What a replica may take.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Its queues; none means all.
+    pub queues: Option<Vec<String>>,
+    /// The sets of kinds that a triggerer has whole, or the names of the tasks that a worker knows.
+    pub kinds: Vec<String>,
+    /// Rows that it cannot read, and leaves to others for a while.
+    pub aside: Vec<TaskId>,
+}
+
+impl Scope {
+    fn aside_ids(&self) -> Vec<uuid::Uuid> {
+        self.aside.iter().map(|task| task.0).collect()
+    }
+
+    fn aside_json(&self) -> String {
+        let ids: Vec<String> = self.aside.iter().map(|task| format!("{:X}", task.0.simple())).collect();
+        task::json(&ids)
+    }
+}
 
 /// One connection in a transaction, whichever database it is.
 ///
@@ -107,6 +131,7 @@ struct Inner {
     wake: Wake,
     payload_limit: usize,
     url: Url,
+    upkeep: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -124,6 +149,11 @@ impl Store {
     /// The wake-ups of the loops that wait on this store.
     pub fn wake(&self) -> &Wake {
         &self.0.wake
+    }
+
+    /// Held by whichever role of this process does the upkeep for all.
+    pub(crate) fn upkeep(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.upkeep
     }
 
     /// Where it is.

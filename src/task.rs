@@ -17,7 +17,7 @@ pub use retry::Retry;
 pub(crate) use state::words;
 pub use state::{End, EndState, Origin, Priority, TaskState};
 
-pub(crate) use awaited::Step;
+pub(crate) use awaited::{Step, Undecodable, misfit_message};
 
 use std::{fmt, future::Future, marker::PhantomData, time::Duration};
 

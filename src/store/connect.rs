@@ -145,6 +145,7 @@ impl Store {
             wake: Wake::default(),
             payload_limit: options.payload_limit,
             url: options.url,
+            upkeep: tokio::sync::Mutex::default(),
         }));
         store.learn_the_time().await?;
         store.check_key().await?;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use reveille_trigger::{Event, Outcome};
+use reveille_trigger::{Event, Outcome, Receipt};
 use uuid::Uuid;
 
 use super::{
@@ -26,15 +26,6 @@ pub struct Firing {
     pub event: Event,
     /// The trigger's holder. Evidence that the thing happened is taken from anybody; a verdict only from a live holder.
     pub holder: Incarnation,
-}
-
-/// What became of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
-    /// It decided: acknowledge its source. Also for one that is fired again.
-    Accepted,
-    /// Something else had decided, or the holder may not: give back what was consumed.
-    Refused,
 }
 
 /// What a resumed task is to be given, as it goes to the database.

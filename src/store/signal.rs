@@ -141,27 +141,25 @@ impl Store {
     }
 
     async fn match_task(&self, db: &mut Db<'_>, key: &str, id: &str, who: Option<Incarnation>) -> Result<usize> {
-        let id: TaskId =
-            id.parse().map_err(|error| Error::Invalid(format!("the key {key:?} names no task: {error}")))?;
+        let Some((event, id)) = self.end_of(db, id).await? else { return Ok(0) };
+        let now = self.clock().now_ms();
+        let resuming = |fence| Resuming { fence, event: event.clone(), event_id: id, why: Why::Task, holder: None };
+        deliver(db, key, now, who, resuming).await
+    }
+
+    /// How a task ended, sealed as an event, and the event's id, which is the task's.
+    pub(super) async fn end_of(&self, db: &mut Db<'_>, id: &str) -> Result<Option<(Vec<u8>, Uuid)>> {
+        let id: TaskId = id.parse().map_err(|error| Error::Invalid(format!("{id:?} names no task: {error}")))?;
         let text = "select state, result from reveille_finished where id = $1";
         let finished: Option<(String, Vec<u8>)> =
-            each!(&mut *db, c => sqlx::query_as(text).bind(id.0).fetch_optional(&mut **c).await)
+            each!(db, c => sqlx::query_as(text).bind(id.0).fetch_optional(&mut **c).await)
                 .map_err(doing("looking for a finished task"))?;
-        let Some((state, result)) = finished else { return Ok(0) };
+        let Some((state, result)) = finished else { return Ok(None) };
         let end: End = self.open(Purpose::Result, result)?;
         let state: EndState = state.parse()?;
         let ended = reveille_wait::Ended { task: id.0, state: state.into(), result: end.result, error: end.error };
         let payload = serde_json::to_value(ended).map_err(|error| Error::json("the end of a task", &error))?;
-        let event = self.seal(Purpose::Event, "event", &Woken::Payload(payload))?;
-        let now = self.clock().now_ms();
-        deliver(db, key, now, who, |fence| Resuming {
-            fence,
-            event: event.clone(),
-            event_id: id.0,
-            why: Why::Task,
-            holder: None,
-        })
-        .await
+        Ok(Some((self.seal(Purpose::Event, "event", &Woken::Payload(payload))?, id.0)))
     }
 
     /// What follows the end of tasks, after its commit: those that wait for them are resumed.

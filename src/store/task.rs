@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Db, Store, doing, each, history::Why, locking, wait::Wait};
+use super::{Db, Scope, Store, doing, each, history::Why, locking, wait::Wait};
 use crate::{
     error::{Error, Result},
     id::{Fence, Incarnation, TaskId},
@@ -78,23 +78,18 @@ pub(super) fn retry(max_attempts: i32, backoff_ms: i64, cap_ms: i64) -> Retry {
 ///
 /// # Errors
 /// If the database does not answer: then [`held`] tells what was claimed.
-pub async fn claim(
-    db: &mut Db<'_>,
-    me: Incarnation,
-    queues: Option<&[String]>,
-    names: &[String],
-    now: i64,
-    limit: usize,
-) -> Result<Vec<Claim>> {
+pub async fn claim(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, limit: usize) -> Result<Vec<Claim>> {
     let limit = limit as i64;
     let rows: Vec<ClaimRow> = match db {
         Db::Postgres(c) => {
-            let query = sqlx::query_as(include_str!("sql/claim.postgres.sql")).bind(queues).bind(names);
-            query.bind(me.0).bind(now).bind(limit).fetch_all(&mut **c).await
+            let query = sqlx::query_as(include_str!("sql/claim.postgres.sql"));
+            let query = query.bind(scope.queues.as_deref()).bind(&scope.kinds).bind(me.0).bind(now).bind(limit);
+            query.bind(scope.aside_ids()).fetch_all(&mut **c).await
         }
         Db::Sqlite(c) => {
-            let query = sqlx::query_as(include_str!("sql/claim.sqlite.sql")).bind(queues.map(json)).bind(json(names));
-            let rows: Result<Vec<ClaimRow>, _> = query.bind(me.0).bind(now).bind(limit).fetch_all(&mut **c).await;
+            let query = sqlx::query_as(include_str!("sql/claim.sqlite.sql"));
+            let query = query.bind(scope.queues.as_deref().map(json)).bind(json(&scope.kinds)).bind(me.0).bind(now);
+            let rows: Result<Vec<ClaimRow>, _> = query.bind(limit).bind(scope.aside_json()).fetch_all(&mut **c).await;
             if let Ok(rows) = &rows {
                 for row in rows {
                     told_claim(c, row, me, now).await.map_err(doing("claiming"))?;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Db, doing, each, task::json};
+use super::{Db, Scope, doing, each, task::json};
 use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},
@@ -52,49 +52,52 @@ impl From<LeaseRow> for Lease {
     }
 }
 
-/// What a replica may lease.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    /// Its queues; none means all.
-    pub queues: Option<Vec<String>>,
-    /// The sets of kinds that it has whole.
-    pub kinds: Vec<String>,
-}
-
 /// Leases up to `limit` triggers: first what holders that are gone left behind, then what is free.
 ///
 /// # Errors
 /// If the database does not answer: then [`held`] tells what was leased.
 pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, limit: usize) -> Result<Vec<Lease>> {
-    let (queues, kinds) = (scope.queues.as_deref(), scope.kinds.as_slice());
-    let rows: Result<Vec<LeaseRow>, sqlx::Error> = async {
-        match db {
-            Db::Postgres(c) => {
-                let take_over = sqlx::query_as(include_str!("sql/take_over.postgres.sql")).bind(queues).bind(kinds);
-                let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).fetch_all(&mut **c).await?;
-                let left = limit - rows.len();
-                if left > 0 {
-                    let free = sqlx::query_as(include_str!("sql/lease.postgres.sql")).bind(queues).bind(kinds);
-                    rows.extend(free.bind(me.0).bind(now).bind(left as i64).fetch_all(&mut **c).await?);
-                }
-                Ok(rows)
-            }
-            Db::Sqlite(c) => {
-                let (queues, kinds) = (queues.map(json), json(kinds));
-                let take_over =
-                    sqlx::query_as(include_str!("sql/take_over.sqlite.sql")).bind(queues.clone()).bind(kinds.clone());
-                let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).fetch_all(&mut **c).await?;
-                let left = limit - rows.len();
-                if left > 0 {
-                    let free = sqlx::query_as(include_str!("sql/lease.sqlite.sql")).bind(queues).bind(kinds);
-                    rows.extend(free.bind(me.0).bind(now).bind(left as i64).fetch_all(&mut **c).await?);
-                }
-                Ok(rows)
-            }
-        }
-    }
-    .await;
+    let rows = match db {
+        Db::Postgres(c) => lease_postgres(c, me, scope, now, limit).await,
+        Db::Sqlite(c) => lease_sqlite(c, me, scope, now, limit).await,
+    };
     Ok(rows.map_err(doing("leasing"))?.into_iter().map(Lease::from).collect())
+}
+
+async fn lease_postgres(
+    c: &mut sqlx::PgConnection,
+    me: Incarnation,
+    scope: &Scope,
+    now: i64,
+    limit: usize,
+) -> Result<Vec<LeaseRow>, sqlx::Error> {
+    let (queues, aside) = (scope.queues.as_deref(), scope.aside_ids());
+    let take_over = sqlx::query_as(include_str!("sql/take_over.postgres.sql")).bind(queues).bind(&scope.kinds);
+    let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).bind(&aside).fetch_all(&mut *c).await?;
+    let left = limit.saturating_sub(rows.len());
+    if left > 0 {
+        let free = sqlx::query_as(include_str!("sql/lease.postgres.sql")).bind(queues).bind(&scope.kinds);
+        rows.extend(free.bind(me.0).bind(now).bind(left as i64).bind(aside).fetch_all(c).await?);
+    }
+    Ok(rows)
+}
+
+async fn lease_sqlite(
+    c: &mut sqlx::SqliteConnection,
+    me: Incarnation,
+    scope: &Scope,
+    now: i64,
+    limit: usize,
+) -> Result<Vec<LeaseRow>, sqlx::Error> {
+    let (queues, kinds, aside) = (scope.queues.as_deref().map(json), json(&scope.kinds), scope.aside_json());
+    let take_over = sqlx::query_as(include_str!("sql/take_over.sqlite.sql")).bind(&queues).bind(&kinds);
+    let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).bind(&aside).fetch_all(&mut *c).await?;
+    let left = limit.saturating_sub(rows.len());
+    if left > 0 {
+        let free = sqlx::query_as(include_str!("sql/lease.sqlite.sql")).bind(&queues).bind(&kinds);
+        rows.extend(free.bind(me.0).bind(now).bind(left as i64).bind(aside).fetch_all(c).await?);
+    }
+    Ok(rows)
 }
 
 /// What the database says that I hold.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Db, doing, each, task::json, trigger::Scope};
+use super::{Db, Scope, doing, each, task::json};
 use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},

@@ -14,6 +14,7 @@ use crate::{
 /// What is stored for a deferral.
 #[derive(Clone, Debug)]
 pub struct Wait {
+    pub(super) since: i64,
     pub(super) kind: String,
     pub(super) passive: bool,
     /// Sealed. A passive wait needs none: everything about it is in the other columns.
@@ -29,6 +30,7 @@ impl Wait {
     /// A timer that leads to the same step again: a retry, a snooze, a delayed start.
     pub(crate) fn until(wake_at: i64) -> Self {
         Self {
+            since: wake_at,
             kind: "timer".to_owned(),
             passive: true,
             spec: None,
@@ -42,6 +44,16 @@ impl Wait {
     /// Whether any live replica may fire it, without running anything.
     pub fn is_passive(&self) -> bool {
         self.passive
+    }
+
+    /// When it begins, in milliseconds.
+    pub(crate) fn since(&self) -> i64 {
+        self.since
+    }
+
+    /// When it ends badly.
+    pub(crate) fn deadline_at(&self) -> Option<i64> {
+        self.deadline_at
     }
 
     /// The keys that may already have come.
@@ -65,6 +77,7 @@ impl Store {
                 Deadline::At(at) => at.as_millisecond(),
             }),
             or_resume: deferral.or_resume,
+            since: now,
             kind: parts.kinds,
             ..Wait::until(now)
         };

@@ -1,5 +1,5 @@
 -- Claims the tasks that come first: by priority, then by the time of first being ready.
---  $1 queues (null: all)  $2 names  $3 me  $4 now  $5 how many
+--  $1 queues (null: all)  $2 names  $3 me  $4 now  $5 how many  $6 set aside
 -- Walks one index range a queue, name and priority (a plain "any(…) order by" would read the whole backlog, and what
 -- cannot run beside it), looks at twice as many as wanted so that claimers in step do not block one another, and locks
 -- only those that it takes.
@@ -11,6 +11,7 @@ with first as materialized (
               lateral (select k.id, k.priority, k.ready_at
                          from reveille_task k
                         where k.state = 'ready' and k.queue = q.name and k.name = n.name and k.priority = p.priority::smallint
+                          and k.id <> all($6::uuid[])
                         order by k.ready_at
                         limit $5 * 2) c
         where q.paused_at is null and ($1::text[] is null or q.name = any($1))

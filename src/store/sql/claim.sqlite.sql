@@ -1,5 +1,5 @@
 -- Claims the tasks that come first: by priority, then by the time of first being ready.
---  $1 queues as a JSON array (null: all)  $2 names as a JSON array  $3 me  $4 now  $5 how many
+--  $1 queues as a JSON array (null: all)  $2 names as a JSON array  $3 me  $4 now  $5 how many  $6 set aside, as a JSON array of hexadecimal ids
 -- SQLite has no lateral: a correlated list, one index range a queue, name and priority, serves. There is one writer, so
 -- nothing is locked or skipped.
 update reveille_task
@@ -13,6 +13,7 @@ update reveille_task
                   on k.rowid in (select x.rowid
                                    from reveille_task x
                                   where x.state = 'ready' and x.queue = q.name and x.name = n.value and x.priority = p.priority
+                                    and hex(x.id) not in (select value from json_each($6))
                                   order by x.ready_at
                                   limit $5)
                where q.paused_at is null and ($1 is null or q.name in (select value from json_each($1)))

@@ -1,5 +1,5 @@
 -- Leases free active triggers that are due for a look.
---  $1 queues (null: all)  $2 kind sets  $3 me  $4 now  $5 how many
+--  $1 queues (null: all)  $2 kind sets  $3 me  $4 now  $5 how many  $6 set aside
 -- Walks one index range a priority, queue and kind set, for the reason given at claim; dormant rows lie at its far end.
 with due as materialized (
        select c.task_id
@@ -9,7 +9,7 @@ with due as materialized (
               lateral (select t.task_id
                          from reveille_trigger t
                         where t.queue = q.name and t.kind = s.kind and t.priority = p.priority::smallint
-                          and t.holder is null and not t.passive and t.wake_at <= $4
+                          and t.holder is null and not t.passive and t.wake_at <= $4 and t.task_id <> all($6::uuid[])
                         order by t.wake_at
                         limit $5
                           for update skip locked) c

@@ -1,5 +1,5 @@
 -- Leases free active triggers that are due for a look.
---  $1 queues as a JSON array (null: all)  $2 kind sets as a JSON array  $3 me  $4 now  $5 how many
+--  $1 queues as a JSON array (null: all)  $2 kind sets as a JSON array  $3 me  $4 now  $5 how many  $6 set aside, as a JSON array of hexadecimal ids
 -- A correlated list in the place of lateral, as at claim.
 update reveille_trigger
    set holder = $3
@@ -13,6 +13,7 @@ update reveille_trigger
                                         from reveille_trigger x
                                        where x.queue = q.name and x.kind = s.value and x.priority = p.priority
                                          and x.holder is null and x.passive = 0 and x.wake_at <= $4
+                                         and hex(x.task_id) not in (select value from json_each($6))
                                        order by x.wake_at
                                        limit $5)
                     where $1 is null or q.name in (select value from json_each($1))

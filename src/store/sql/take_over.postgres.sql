@@ -1,11 +1,11 @@
 -- Takes triggers from holders that are gone, old holder to new in one write.
---  $1 queues (null: all)  $2 kind sets  $3 me  $4 how many
+--  $1 queues (null: all)  $2 kind sets  $3 me  $4 how many  $5 set aside
 with left_behind as materialized (
        select c.task_id, g.gone_why
          from (select incarnation, gone_why from reveille_replica where gone_at is not null and role = 'triggerer') g,
               lateral (select t.task_id
                          from reveille_trigger t
-                        where t.holder = g.incarnation and t.kind = any($2) and ($1::text[] is null or t.queue = any($1))
+                        where t.holder = g.incarnation and t.task_id <> all($5::uuid[]) and t.kind = any($2) and ($1::text[] is null or t.queue = any($1))
                         limit $4
                           for update skip locked) c
         limit $4)

@@ -1,0 +1,151 @@
+//! What every command has at hand: the configuration, the way to the database, and where answers go.
+
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args};
+
+use super::{config::Config, failure::{Exit, Failure}, output::Output};
+use crate::{
+    store::{Options, Store, Url},
+    telemetry::{self, LogFormat},
+    vault::Vault,
+};
+
+/// How many connections a command opens that answers and ends.
+const FEW: u32 = 2;
+
+/// The flags that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Flags {
+    /// The database: sqlite:FILE or `postgres://USER@HOST/NAME` [default: sqlite:reveille.db]
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<Url>,
+
+    /// The file with the key that seals what is stored [default: reveille.key, beside an SQLite database]
+    #[arg(long, global = true, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+
+    /// The configuration [default: ./reveille.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Answer in JSON, and fail in JSON on stderr
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// The largest step, spec, event or result that is stored [default: 1048576]
+    #[arg(long, global = true, value_name = "BYTES")]
+    payload_limit: Option<std::num::NonZeroUsize>,
+
+    /// What is logged on stderr, as directives of tracing [default: reveille=info,warn]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+
+    /// How it is logged [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// Log more; -vv for all there is
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "log")]
+    verbose: u8,
+}
+
+impl Flags {
+    pub(super) fn output(&self) -> Output {
+        if self.json { Output::Programs } else { Output::People }
+    }
+}
+
+/// What a command works with.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) config: Config,
+    /// The file that the configuration came from.
+    pub(super) config_file: Option<PathBuf>,
+    pub(super) output: Output,
+}
+
+impl App {
+    /// Reads the configuration and puts the flags over it.
+    pub(super) fn new(flags: Flags) -> Result<Self, Failure> {
+        let output = flags.output();
+        let (mut config, config_file) = Config::load(flags.config, std::env::vars_os())?;
+        let verbose = match flags.verbose {
+            0 => None,
+            1 => Some("reveille=debug,info".to_owned()),
+            2.. => Some("reveille=trace,debug".to_owned()),
+        };
+        config.database_url = flags.database_url.unwrap_or(config.database_url);
+        config.key_file = flags.key_file.or(config.key_file);
+        config.payload_limit = flags.payload_limit.unwrap_or(config.payload_limit);
+        config.log = flags.log.or(verbose).unwrap_or(config.log);
+        config.log_format = flags.log_format.unwrap_or(config.log_format);
+        Ok(Self { config, config_file, output })
+    }
+
+    /// Begins to log.
+    pub(super) fn start_log(&self) -> Result<(), Failure> {
+        telemetry::start(&self.config.log, self.config.log_format).map_err(|error| {
+            Failure::usage(format!("the log filter {:?} does not read: {error}", self.config.log))
+                .help("write a level or directives, such as info or reveille=debug,warn")
+        })
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.config.database_url
+    }
+
+    /// Where the key is: as told, or beside the database.
+    pub(super) fn key_file(&self) -> PathBuf {
+        let beside = match self.url() {
+            Url::Sqlite(database) => database.parent().unwrap_or(Path::new("")),
+            Url::Postgres(_) => Path::new(""),
+        };
+        self.config.key_file.clone().unwrap_or_else(|| beside.join("reveille.key"))
+    }
+
+    /// The key, which must be there.
+    pub(super) fn vault(&self) -> Result<Vault, Failure> {
+        let path = self.key_file();
+        if !path.exists() && !path.is_symlink() {
+            return Err(Failure::usage(format!("there is no key file {}", path.display())).help(
+                "point --key-file at the one that this database was first used with; for a new database, `reveille migrate` makes one",
+            ));
+        }
+        Ok(Vault::read(path)?)
+    }
+
+    /// Connects, for a command that answers and ends.
+    pub(super) async fn open(&self) -> Result<Store, Failure> {
+        self.connect(Some(FEW)).await
+    }
+
+    /// Connects, for a process that serves.
+    pub(super) async fn open_to_serve(&self) -> Result<Store, Failure> {
+        self.connect(None).await
+    }
+
+    async fn connect(&self, connections: Option<u32>) -> Result<Store, Failure> {
+        // Before the key, which is not there either when nothing was made yet.
+        if let Url::Sqlite(path) = self.url()
+            && !path.exists()
+        {
+            return Err(Failure::new(Exit::Database, anyhow::anyhow!("there is no database {}", path.display()))
+                .help("`reveille migrate` makes one, and `reveille dev` makes one and serves it; or name yours with --database-url"));
+        }
+        let mut options = Options::new(self.url().clone(), self.vault()?);
+        options.payload_limit = self.config.payload_limit.get();
+        options.connections = connections.unwrap_or(options.connections);
+        Ok(Store::connect(options).await?)
+    }
+
+    /// Tells the replicas that there may be something to do, and closes.
+    pub(super) async fn close(&self, store: Store) {
+        if let Err(error) = store.tell().await {
+            // What was done is done. The replicas look by themselves, a moment later.
+            tracing::debug!("the replicas were not told: {}", error.chain());
+        }
+        store.close().await;
+    }
+}

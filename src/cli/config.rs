@@ -1,0 +1,279 @@
+//! What a process is told: by flags, over `REVEILLE_*` variables, over `reveille.toml`, over defaults.
+//!
+//! A key that nobody knows is an error: a setting that is misspelt must not be a setting that is ignored.
+
+mod keys;
+
+use std::{collections::HashMap, ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use config::{ConfigError, Environment, File, FileFormat, Map};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use self::keys::{Key, Keys};
+use super::{failure::Failure, time};
+use crate::{
+    presence::SHORTEST_LEASE,
+    store::{Url, retention},
+    telemetry::{DEFAULT_FILTER, LogFormat},
+    triggerer, worker,
+};
+
+/// The file that is read if there is one and no other is named.
+const FILE: &str = "reveille.toml";
+
+/// Every setting, by the names of the file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Config {
+    #[serde(deserialize_with = "parsed")]
+    pub(super) database_url: Url,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) payload_limit: NonZeroUsize,
+    pub(super) log: String,
+    pub(super) log_format: LogFormat,
+    pub(super) triggerer: Triggerer,
+    pub(super) worker: Worker,
+    pub(super) retention: Retention,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Triggerer {
+    pub(super) capacity: usize,
+    #[serde(deserialize_with = "words")]
+    pub(super) queues: Option<Vec<String>>,
+    #[serde(deserialize_with = "duration")]
+    pub(super) lease: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Worker {
+    pub(super) concurrency: usize,
+    #[serde(deserialize_with = "words")]
+    pub(super) queues: Option<Vec<String>>,
+    #[serde(deserialize_with = "words")]
+    pub(super) names: Option<Vec<String>>,
+    #[serde(deserialize_with = "duration")]
+    pub(super) lease: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) drain: Duration,
+    pub(super) deferrable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retention {
+    #[serde(deserialize_with = "duration")]
+    pub(super) kept: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database_url: Url::Sqlite("reveille.db".into()),
+            key_file: None,
+            payload_limit: NonZeroUsize::new(1 << 20).expect("1 MiB is not 0"),
+            log: DEFAULT_FILTER.to_owned(),
+            log_format: LogFormat::default(),
+            triggerer: Triggerer::default(),
+            worker: Worker::default(),
+            retention: Retention::default(),
+        }
+    }
+}
+
+impl Default for Triggerer {
+    fn default() -> Self {
+        let triggerer::Settings { capacity, queues, lease, .. } = triggerer::Settings::default();
+        Self { capacity, queues, lease }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        let worker::Settings { concurrency, queues, names, lease, drain, deferrable, .. } = worker::Settings::default();
+        Self { concurrency, queues, names, lease, drain, deferrable }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { kept: triggerer::Settings::default().kept }
+    }
+}
+
+impl Config {
+    /// Reads the file that `named` names, or [`FILE`] if there is one, and the variables over it. Answers also which
+    /// file it was.
+    pub(super) fn load(
+        named: Option<PathBuf>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(Self, Option<PathBuf>), Failure> {
+        let mut variables = keys::from_variables(variables)?;
+        let named = named.or_else(|| variables.remove(keys::CONFIG).map(PathBuf::from));
+        let file = match named {
+            Some(path) => Some(path),
+            None => Some(PathBuf::from(FILE)).filter(|path| path.exists()),
+        };
+        let mut keys = Keys::default();
+        let mut builder = config::Config::builder();
+        if let Some(path) = &file {
+            keys = Keys::in_file(path)?;
+            builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
+        }
+        let values: Map<String, String> = variables.clone().into_iter().collect();
+        let config = builder
+            .add_source(Environment::default().source(Some(values)))
+            .build()
+            .and_then(config::Config::try_deserialize::<Self>)
+            .map_err(|error| misfit(error, &variables, &keys))?;
+        Ok((config, file))
+    }
+
+    /// Refuses what reads but cannot work. After the flags, which may mend it.
+    pub(super) fn validate(&self) -> Result<(), Failure> {
+        let too_small = |key: &str, flag: &str, role: &str, what: &str| {
+            Failure::usage(format!("{key} is 0, and a {role} with room for no {what} does nothing"))
+                .help(format!("set {flag} to at least 1; to stop the work of a {role}, stop its process"))
+        };
+        if self.triggerer.capacity == 0 {
+            return Err(too_small("triggerer.capacity", "--capacity", "triggerer", "trigger"));
+        }
+        if self.worker.concurrency == 0 {
+            return Err(too_small("worker.concurrency", "--concurrency", "worker", "task"));
+        }
+        for (key, lease) in [("triggerer.lease", self.triggerer.lease), ("worker.lease", self.worker.lease)] {
+            if lease < SHORTEST_LEASE {
+                let seconds = SHORTEST_LEASE.as_secs();
+                return Err(Failure::usage(format!("{key} is under {seconds} s, too short to be renewed in time"))
+                    .help(format!("set it to {seconds}s or more; the default is 10s")));
+            }
+        }
+        retention::validate(self.retention.kept)
+            .map_err(|error| Failure::usage(format!("retention.kept: {error}")).help("write it in days, such as 7d"))
+    }
+}
+
+/// Says which setting has a value that does not fit it, and where that stands.
+fn misfit(error: ConfigError, variables: &HashMap<String, String>, keys: &Keys) -> Failure {
+    let (key, what) = match error {
+        ConfigError::Type { key, unexpected, expected, .. } => (key, format!("expected {expected}, found {unexpected}")),
+        ConfigError::At { key, error, .. } => (key, error.to_string()),
+        error => (None, error.to_string()),
+    };
+    let Some(key) = key else { return Failure::usage(format!("the configuration does not read: {what}")) };
+    // A list's error names the place in the list as well.
+    let name = key.split('[').next().unwrap_or(&key);
+    match keys.place(name) {
+        _ if variables.contains_key(name) => Failure::usage(format!("{}: {what}", Key(name).variable())),
+        Some(place) => Failure::usage(format!("{place}: {key}: {what}")),
+        None => Failure::usage(format!("{key}: {what}")),
+    }
+}
+
+fn parsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    time::duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// A list, or in a variable its words between commas.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list of words, or words between commas")]
+    enum Form {
+        List(Vec<String>),
+        Commas(String),
+    }
+    let words = match Form::deserialize(deserializer)? {
+        Form::List(words) => words,
+        Form::Commas(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+    };
+    if words.is_empty() || words.iter().any(String::is_empty) {
+        return Err(D::Error::custom("the list has an empty word or none at all: leave the key out to mean all"));
+    }
+    Ok(Some(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reveille.toml");
+        std::fs::write(&path, file).unwrap();
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Config::load(Some(path), variables).map(|(config, _)| config)
+    }
+
+    fn refusal(file: &str, variables: &[(&str, &str)]) -> String {
+        load(file, variables).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_known_key_can_be_set_in_the_file_and_by_a_variable() {
+        let value = |key: &str| match key.rsplit('.').next().unwrap() {
+            "database_url" => "postgres://me@there/mine",
+            "key_file" => "/etc/reveille.key",
+            "log" => "debug",
+            "log_format" => "json",
+            "queues" | "names" => "a,b",
+            "lease" | "drain" => "1m",
+            "kept" => "3d",
+            "deferrable" => "false",
+            _ => "77",
+        };
+        for key in keys::known() {
+            let (name, line) = (key.variable(), format!("{} = {:?}", key.0, value(key.0)));
+            let from_file = load(&line, &[]).unwrap();
+            assert_ne!(from_file, Config::default(), "{line}");
+            assert_eq!(load("", &[(&name, value(key.0))]).unwrap(), from_file, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_goes_before_the_file_and_the_file_before_the_default() {
+        let config = load("[triggerer]\ncapacity = 5\nlease = '20s'", &[("REVEILLE_TRIGGERER_CAPACITY", "6")]).unwrap();
+        assert_eq!(config.triggerer.capacity, 6);
+        assert_eq!(config.triggerer.lease, Duration::from_secs(20));
+        assert_eq!(config.worker, Worker::default());
+    }
+
+    #[test]
+    fn a_variable_that_is_empty_says_nothing() {
+        assert_eq!(load("", &[("REVEILLE_WORKER_QUEUES", "")]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_named_with_its_place() {
+        let in_file = refusal("log = 'info'\n[worker]\nconcurrency = 'many'", &[]);
+        assert!(in_file.contains("reveille.toml, line 3: worker.concurrency: "), "{in_file}");
+        let in_variable = refusal("", &[("REVEILLE_WORKER_DRAIN", "soon")]);
+        assert!(in_variable.starts_with("REVEILLE_WORKER_DRAIN: \"soon\" is not a duration"), "{in_variable}");
+    }
+
+    #[test]
+    fn a_url_that_does_not_read_is_not_repeated() {
+        let refused = refusal("", &[("REVEILLE_DATABASE_URL", "postgres://me:secret@[there/mine")]);
+        assert!(refused.starts_with("REVEILLE_DATABASE_URL: "), "{refused}");
+        assert!(!refused.contains("secret"), "{refused}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_what_to_do() {
+        for (file, key) in [
+            ("triggerer.capacity = 0", "triggerer.capacity"),
+            ("worker.concurrency = 0", "worker.concurrency"),
+            ("worker.lease = '10ms'", "worker.lease"),
+            ("retention.kept = '60d'", "retention.kept"),
+        ] {
+            let failure = load(file, &[]).unwrap().validate().unwrap_err();
+            assert!(failure.to_string().starts_with(key), "{failure}");
+            assert!(failure.advice().is_some(), "{failure}");
+        }
+    }
+}

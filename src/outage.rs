@@ -1,0 +1,98 @@
+//! The one shape of every loop, and how it speaks of an outage: at its start, once a minute, and at its end.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, error::Result};
+
+/// What one turn of a loop found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// A full batch: there is likely more, look again at once.
+    Full,
+    /// Nothing more for now.
+    Idle,
+}
+
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Keeps count of failed turns, so that they are logged with measure and tried again with back-off and jitter.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    what: &'static str,
+    clock: Clock,
+    since: Option<Duration>,
+    said: Duration,
+    failures: u32,
+}
+
+impl Outage {
+    pub(crate) fn of(what: &'static str, clock: &Clock) -> Self {
+        Self { what, clock: clock.clone(), since: None, said: Duration::ZERO, failures: 0 }
+    }
+
+    /// Takes a turn's outcome; answers how long to wait before the next, beyond which a wake-up may come first.
+    pub(crate) fn note<T>(&mut self, turn: &Result<T>) -> Option<Duration> {
+        let now = self.clock.monotonic();
+        match turn {
+            Ok(_) => {
+                if let Some(since) = self.since.take() {
+                    let lasted = now.saturating_sub(since).as_secs();
+                    tracing::info!(outage.seconds = lasted, "{} works again, after {lasted} s", self.what);
+                }
+                self.failures = 0;
+                None
+            }
+            Err(error) => {
+                let since = *self.since.get_or_insert(now);
+                if self.failures == 0 || now.saturating_sub(self.said) >= SAY_AGAIN {
+                    self.said = now;
+                    let lasted = now.saturating_sub(since).as_secs();
+                    let chain = error.chain();
+                    tracing::warn!(outage.seconds = lasted, "{} does not work, trying again: {chain}", self.what);
+                }
+                self.failures = self.failures.saturating_add(1);
+                Some(jittered(FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(LONGEST_BACKOFF)))
+            }
+        }
+    }
+}
+
+/// Spreads a period over its upper quarter, so that what started together does not stay in step.
+pub(crate) fn jittered(period: Duration) -> Duration {
+    period.mul_f64(1.0 - 0.25 * rand::random::<f64>())
+}
+
+/// Turns until stopped. `woken` is armed before each turn, or a wake-up in between would be lost; after a failed turn
+/// wake-ups are not listened to, so that they cannot defeat the back-off. Dropping a turn must be safe.
+pub(crate) async fn turns<W: Future>(
+    what: &'static str,
+    clock: &Clock,
+    stop: &CancellationToken,
+    mut woken: impl FnMut() -> W,
+    mut turn: impl AsyncFnMut() -> Result<(Turn, Duration)>,
+) {
+    let mut outage = Outage::of(what, clock);
+    while !stop.is_cancelled() {
+        let woken = woken();
+        let outcome = tokio::select! {
+            () = stop.cancelled() => break,
+            outcome = turn() => outcome,
+        };
+        if let Some(backoff) = outage.note(&outcome) {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = clock.sleep(backoff) => continue,
+            }
+        }
+        let Ok((Turn::Idle, period)) = outcome else { continue };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = woken => {}
+            () = clock.sleep(period) => {}
+        }
+    }
+}

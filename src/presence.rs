@@ -1,0 +1,248 @@
+//! Being a replica: showing life, watching the others, and knowing when to hold still.
+//!
+//! Renewing has a thread, a runtime and a connection of its own: neither a burst of events, nor a full pool, nor a check
+//! that blocks can make it late. The rules, which need no common clock:
+//!
+//! - I renew by raising my beat while I am not gone. No row: I am the zombie, and this life is over.
+//! - One lease after I *sent* my last good renewal I am parked: I start no check and give no verdict. A reply that comes
+//!   late does not count from its coming. The next good renewal ends it.
+//! - A peer whose beat I have seen unchanged for one lease of my own time is gone, by one compare-and-set on that beat.
+//!   Only stretches between my own good reads count, and only short ones: an outage ages nobody.
+
+mod watch;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicI64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use self::watch::Watch;
+use crate::{
+    clock::{Clock, millis},
+    error::{Error, Result},
+    id::Incarnation,
+    outage::Outage,
+    store::{
+        Store,
+        replica::{self, Alone, Beat, Card},
+    },
+};
+
+/// The shortest lease: three renewals must fit in it, on a database that takes its time.
+pub const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// One life of one role, as the database knows it.
+#[derive(Debug)]
+pub struct Presence {
+    me: Incarnation,
+    lease: Duration,
+    clock: Clock,
+    shared: Arc<Shared>,
+    leave: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// When the last good renewal was sent, in milliseconds of the monotonic clock.
+    renewed_at: AtomicI64,
+    running: AtomicI32,
+    renewals: AtomicI64,
+    gone: CancellationToken,
+}
+
+impl Presence {
+    /// Joins, and begins to renew.
+    ///
+    /// # Errors
+    /// If the database does not answer, or the thread cannot be started.
+    pub async fn join(store: &Store, card: Card, lease: Duration) -> Result<Self> {
+        let clock = store.clock().clone();
+        let sent = clock.monotonic();
+        crate::store::within("joining", async {
+            let mut tx = store.begin().await?;
+            replica::join(&mut tx.db(), &card, clock.now_ms()).await?;
+            tx.commit().await
+        })
+        .await?;
+        let shared = Arc::new(Shared {
+            renewed_at: AtomicI64::new(millis(sent)),
+            running: AtomicI32::new(0),
+            renewals: AtomicI64::new(0),
+            gone: CancellationToken::new(),
+        });
+        let leave = CancellationToken::new();
+        let pulse = Pulse {
+            store: store.clone(),
+            me: card.incarnation,
+            lease,
+            shared: Arc::clone(&shared),
+            leave: leave.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-beat", card.role))
+            .spawn(move || pulse.run())
+            .map_err(|error| Error::Unusable(format!("cannot start the thread that renews: {error}")))?;
+        Ok(Self { me: card.incarnation, lease, clock, shared, leave, thread: Some(thread) })
+    }
+
+    /// This life.
+    pub fn me(&self) -> Incarnation {
+        self.me
+    }
+
+    /// Whether I have been silent for a lease: then I start no check and give no verdict.
+    pub fn is_parked(&self) -> bool {
+        millis(self.clock.monotonic()) - self.shared.renewed_at.load(Ordering::SeqCst) > millis(self.lease)
+    }
+
+    /// Cancelled when somebody declared me gone: this life is over.
+    pub fn gone(&self) -> &CancellationToken {
+        &self.shared.gone
+    }
+
+    /// How many renewals have succeeded.
+    pub fn renewals(&self) -> i64 {
+        self.shared.renewals.load(Ordering::SeqCst)
+    }
+
+    /// Says how much I hold, for the next renewal.
+    pub fn set_running(&self, running: usize) {
+        self.shared.running.store(running.try_into().unwrap_or(i32::MAX), Ordering::Relaxed);
+    }
+
+    /// Marks myself gone and stops renewing: the hand-over, one row whatever I held.
+    pub async fn leave(mut self) {
+        self.leave.cancel();
+        if let Some(thread) = self.thread.take() {
+            // The thread bounds its own calls; it is waited for off the runtime.
+            if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+                tracing::error!("the thread that renews has panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.leave.cancel();
+    }
+}
+
+/// What the thread runs.
+struct Pulse {
+    store: Store,
+    me: Incarnation,
+    lease: Duration,
+    shared: Arc<Shared>,
+    leave: CancellationToken,
+}
+
+impl Pulse {
+    fn run(self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.beat()),
+            Err(error) => {
+                tracing::error!("cannot renew: {error}");
+                self.shared.gone.cancel();
+            }
+        }
+    }
+
+    async fn beat(self) {
+        let clock = self.store.clock().clone();
+        let period = self.lease / 3;
+        let mut connection = None;
+        let mut watch = Watch::new(self.lease, period);
+        let mut outage = Outage::of("renewing", &clock);
+        loop {
+            let pause = outage.note(&self.turn(&mut connection, &mut watch, period).await).map_or_else(
+                // Within a period even with the time that the calls take, so that the reads count.
+                || period.mul_f64(0.7 + 0.15 * rand::random::<f64>()),
+                |backoff| backoff.min(period / 2),
+            );
+            if self.shared.gone.is_cancelled() {
+                break;
+            }
+            tokio::select! {
+                () = self.leave.cancelled() => break,
+                () = clock.sleep(pause) => {}
+            }
+        }
+        if !self.shared.gone.is_cancelled() {
+            self.say_goodbye(connection).await;
+        }
+    }
+
+    /// Renews, learns the time, and looks at the others. A connection that did not answer is not used again.
+    async fn turn(&self, connection: &mut Option<Alone>, watch: &mut Watch, period: Duration) -> Result<()> {
+        let mut alone = match connection.take() {
+            Some(alone) => alone,
+            None => bounded(period, self.store.alone()).await?,
+        };
+        let clock = self.store.clock();
+        let sent = clock.monotonic();
+        let running = self.shared.running.load(Ordering::Relaxed);
+        match bounded(period, replica::renew(&mut alone.db(), self.me, running, clock.now_ms())).await? {
+            Some(_) => {
+                self.shared.renewed_at.store(millis(sent), Ordering::SeqCst);
+                self.shared.renewals.fetch_add(1, Ordering::SeqCst);
+            }
+            None => {
+                tracing::warn!(replica.incarnation = %self.me, "declared gone by the others: {} goes on under a new incarnation", self.me);
+                self.shared.gone.cancel();
+                return Ok(());
+            }
+        }
+        let asked = clock.monotonic();
+        let time = bounded(period, replica::database_time(&mut alone.db())).await?;
+        clock.learn(time, asked, clock.monotonic());
+        let peers = bounded(period, replica::peers(&mut alone.db(), self.me)).await?;
+        for silent in watch.saw(clock.monotonic(), &peers) {
+            self.declare(&mut alone, silent, period).await?;
+        }
+        *connection = Some(alone);
+        Ok(())
+    }
+
+    async fn declare(&self, alone: &mut Alone, silent: Beat, period: Duration) -> Result<()> {
+        let now = self.store.clock().now_ms();
+        if bounded(period, replica::declare_gone(&mut alone.db(), silent, now)).await? {
+            let peer = silent.incarnation;
+            tracing::warn!(replica.incarnation = %peer, "replica {peer} has been silent for a lease: declared gone");
+            self.store.wake().hint(crate::store::wake::Topic::Waiting);
+            self.store.wake().hint(crate::store::wake::Topic::Ready);
+        }
+        Ok(())
+    }
+
+    async fn say_goodbye(&self, connection: Option<Alone>) {
+        let goodbye = async {
+            let mut alone = match connection {
+                Some(alone) => alone,
+                None => self.store.alone().await?,
+            };
+            replica::leave(&mut alone.db(), self.me, self.store.clock().now_ms()).await
+        };
+        match bounded(self.lease / 3, goodbye).await {
+            Ok(()) => {
+                self.store.wake().hint(crate::store::wake::Topic::Waiting);
+                self.store.wake().hint(crate::store::wake::Topic::Ready);
+            }
+            Err(error) => tracing::warn!("left without saying so, the others will notice: {}", error.chain()),
+        }
+    }
+}
+
+async fn bounded<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, call)
+        .await
+        .unwrap_or_else(|late| Err(Error::Outage { doing: "renewing", source: Box::new(late) }))
+}

@@ -1,0 +1,89 @@
+//! Which peers have been silent for a lease, by my own clock and my own good reads.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{id::Incarnation, store::replica::Beat};
+
+/// What I have seen of the others. Pure: it is told the time and the reads.
+#[derive(Debug)]
+pub(super) struct Watch {
+    lease: Duration,
+    /// The longest stretch between two reads that counts.
+    period: Duration,
+    read_at: Option<Duration>,
+    peers: HashMap<Incarnation, Seen>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    beat: i64,
+    silent_for: Duration,
+}
+
+impl Watch {
+    pub(super) fn new(lease: Duration, period: Duration) -> Self {
+        Self { lease, period, read_at: None, peers: HashMap::new() }
+    }
+
+    /// Takes a good read, made at `now`; answers the peers that have shown the same beat for a lease.
+    pub(super) fn saw(&mut self, now: Duration, peers: &[Beat]) -> Vec<Beat> {
+        let stretch = self.read_at.replace(now).map_or(Duration::ZERO, |before| now.saturating_sub(before));
+        let counted = if stretch <= self.period { stretch } else { Duration::ZERO };
+        let mut next = HashMap::with_capacity(peers.len());
+        let mut silent = Vec::new();
+        for peer in peers {
+            let silent_for = match self.peers.get(&peer.incarnation) {
+                Some(seen) if seen.beat == peer.beat => seen.silent_for + counted,
+                Some(_) | None => Duration::ZERO,
+            };
+            if silent_for >= self.lease {
+                silent.push(*peer);
+            }
+            next.insert(peer.incarnation, Seen { beat: peer.beat, silent_for });
+        }
+        self.peers = next;
+        silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(9);
+    const PERIOD: Duration = Duration::from_secs(3);
+
+    fn peer(beat: i64) -> Beat {
+        Beat { incarnation: Incarnation(uuid::Uuid::from_u128(1)), beat }
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_peer_is_gone_after_one_lease_of_the_same_beat() {
+        let mut watch = Watch::new(LEASE, PERIOD);
+        for second in [0, 3, 6] {
+            assert_eq!(watch.saw(secs(second), &[peer(7)]), []);
+        }
+        assert_eq!(watch.saw(secs(9), &[peer(7)]), [peer(7)]);
+    }
+
+    #[test]
+    fn a_beat_begins_the_count_anew() {
+        let mut watch = Watch::new(LEASE, PERIOD);
+        for (second, beat) in [(0, 7), (3, 7), (6, 7), (8, 8), (11, 8), (14, 8)] {
+            assert_eq!(watch.saw(secs(second), &[peer(beat)]), [], "at {second}");
+        }
+    }
+
+    #[test]
+    fn an_outage_of_mine_ages_nobody() {
+        let mut watch = Watch::new(LEASE, PERIOD);
+        for second in [0, 3, 6, 600, 602] {
+            assert_eq!(watch.saw(secs(second), &[peer(7)]), [], "at {second}");
+        }
+        assert_eq!(watch.saw(secs(604), &[peer(7)]), [peer(7)]);
+    }
+}

@@ -1,0 +1,290 @@
+//! The triggerer: runs active triggers, up to a capacity.
+//!
+//! Three loops and a heap. The *leasing* loop takes what is free and what the dead left behind, never more than there is
+//! room for. The *checks* pop the heap as checks fall due and run them, bounded. *Firing* gathers what they found and
+//! commits it in batches; only then is a slot free again, so that what is not yet committed is bounded by the capacity.
+//! Losing the database ends nothing: checks go on until the replica parks, and what was seen is kept until it is stored.
+
+pub mod home;
+
+mod checks;
+mod firing;
+mod holding;
+mod undoing;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    checks::Checks,
+    firing::Firing,
+    holding::Holdings,
+    home::{DatabaseHome, Home, Leases},
+};
+use crate::{
+    error::{Error, Result},
+    id::{Fence, Incarnation},
+    kind,
+    life::Stop,
+    outage::{Outage, Turn, jittered, turns},
+    presence::{Presence, SHORTEST_LEASE},
+    store::{
+        BATCH, Store,
+        replica::{Card, Role},
+        retention,
+        wake::Topic,
+    },
+    upkeep::{POLL, Upkeep},
+};
+
+/// After how many renewals a replica compares what it is said to hold with what it runs.
+const AGREE_EVERY: i64 = 10;
+
+/// How a triggerer runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many active triggers it holds at most.
+    pub capacity: usize,
+    /// The queues whose triggers it takes; none means all.
+    pub queues: Option<Vec<String>>,
+    /// Where it runs, for people.
+    pub label: String,
+    /// How long it may be silent before others take its work.
+    pub lease: Duration,
+    /// How many checks run at once.
+    pub checks: usize,
+    /// A trigger that sleeps longer than this between checks is given back meanwhile: dormant, it costs no memory.
+    pub horizon: Duration,
+    /// How long results and history are kept.
+    pub kept: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            capacity: 1_000,
+            queues: None,
+            label: "triggerer".to_owned(),
+            lease: Duration::from_secs(10),
+            checks: 256,
+            horizon: Duration::from_secs(60),
+            kept: Duration::from_hours(7 * 24),
+        }
+    }
+}
+
+impl Settings {
+    fn validate(&self) -> Result<()> {
+        if self.capacity == 0 {
+            return Err(Error::Invalid(
+                "a triggerer with a capacity of 0 would hold nothing: give it at least 1".to_owned(),
+            ));
+        }
+        if self.checks == 0 {
+            return Err(Error::Invalid("a triggerer needs room for at least 1 check at once".to_owned()));
+        }
+        if self.lease < SHORTEST_LEASE {
+            return Err(Error::Invalid(format!("a lease is at least {} s", SHORTEST_LEASE.as_secs())));
+        }
+        retention::validate(self.kept)
+    }
+}
+
+/// Runs active triggers until stopped, under as many incarnations as it takes.
+///
+/// # Errors
+/// If the settings are wrong, or two linked triggers share a kind. No database error ends it.
+pub async fn run(store: Store, settings: Settings, stop: Stop) -> Result<()> {
+    settings.validate()?;
+    let kinds = kind::kinds()?;
+    let mut outage = Outage::of("joining as a triggerer", store.clock());
+    while !stop.is_stopping() {
+        let card = Card {
+            incarnation: Incarnation::mint(),
+            role: Role::Triggerer,
+            label: settings.label.clone(),
+            capacity: settings.capacity.try_into().unwrap_or(i32::MAX),
+            kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            queues: settings.queues.clone(),
+        };
+        let joined = Presence::join(&store, card, settings.lease).await;
+        if let Some(backoff) = outage.note(&joined) {
+            tokio::select! {
+                () = stop.soft().cancelled() => {}
+                () = store.clock().sleep(backoff) => {}
+            }
+        }
+        if let Ok(presence) = joined {
+            Life::new(&store, &settings, presence).live(&stop).await;
+        }
+    }
+    Ok(())
+}
+
+/// One incarnation, from joining to leaving or to being found gone.
+struct Life<'a> {
+    store: &'a Store,
+    settings: &'a Settings,
+    presence: Arc<Presence>,
+    home: Arc<dyn Home>,
+    holdings: Arc<Holdings>,
+}
+
+impl<'a> Life<'a> {
+    fn new(store: &'a Store, settings: &'a Settings, presence: Presence) -> Self {
+        let me = presence.me();
+        tracing::info!(replica.incarnation = %me, "triggerer {me} joined, with room for {} triggers", settings.capacity);
+        Self {
+            store,
+            settings,
+            presence: Arc::new(presence),
+            home: Arc::new(DatabaseHome::new(store.clone(), me, settings.queues.clone())),
+            holdings: Arc::new(Holdings::new(settings.capacity)),
+        }
+    }
+
+    /// The order of stopping is the promise: stop leasing, settle what has fired, mark myself gone, drop the checks.
+    async fn live(self, stop: &Stop) {
+        let leasing = CancellationToken::new();
+        let checking = CancellationToken::new();
+        let (arrived, arrivals) = mpsc::channel(self.settings.capacity.min(100_000));
+        let (found, findings) = mpsc::channel(self.settings.capacity.min(100_000));
+        let checks = Checks::new(
+            self.store.clock().clone(),
+            Arc::clone(&self.presence),
+            Arc::clone(&self.holdings),
+            self.settings,
+            found,
+        );
+        let firing = Firing::new(
+            self.store.clock().clone(),
+            Arc::clone(&self.presence),
+            Arc::clone(&self.home),
+            Arc::clone(&self.holdings),
+        );
+        let upkeep =
+            Upkeep { store: self.store, me: self.presence.me(), lease: self.settings.lease, kept: self.settings.kept };
+
+        let ending = async {
+            tokio::select! {
+                () = stop.soft().cancelled() => {}
+                () = self.presence.gone().cancelled() => {}
+            }
+            leasing.cancel();
+            // Checks that have found something hand it on; the others are dropped with their channel.
+            checking.cancel();
+        };
+        let working = async {
+            tokio::join!(self.lease(&leasing, &arrived), upkeep.run(&leasing), undoing::run(&self, &leasing));
+        };
+        tokio::select! {
+            ((), (), (), ()) = async { tokio::join!(ending, working, checks.run(arrivals, &checking), firing.run(findings)) } => {}
+            () = stop.hard().cancelled() => {}
+        }
+        self.leave().await;
+    }
+
+    /// The hand-over is one row. What the checks held locally is let go of after it, bounded.
+    async fn leave(self) {
+        let me = self.presence.me();
+        match Arc::into_inner(self.presence) {
+            Some(presence) => presence.leave().await,
+            None => {
+                tracing::error!(replica.incarnation = %me, "{me} is still in use: the others will find out by its silence")
+            }
+        }
+        self.holdings.clean_up_all().await;
+        tracing::info!(replica.incarnation = %me, "triggerer {me} left");
+    }
+
+    /// Takes what there is room for, and makes sure now and then that the database and we agree on what we hold.
+    async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Fence>) {
+        let (clock, wake) = (self.store.clock(), self.store.wake());
+        // Whether the database may know of leases that we don't, or no longer of some that we have.
+        let unsure = AtomicBool::new(false);
+        let mut agreed_at = self.presence.renewals();
+        let listening = async {
+            while !stop.is_cancelled() {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = wake.on(Topic::Cancelled) => unsure.store(true, Ordering::SeqCst),
+                }
+            }
+        };
+        let woken = || {
+            let (waiting, cancelled, freed) =
+                (wake.on(Topic::Waiting), wake.on(Topic::Cancelled), self.holdings.freed());
+            async move {
+                tokio::select! { () = waiting => {} () = cancelled => {} () = freed => {} }
+            }
+        };
+        let leasing = turns("leasing triggers", clock, stop, woken, async || {
+            if self.presence.is_parked() {
+                return Ok((Turn::Idle, POLL));
+            }
+            let renewals = self.presence.renewals();
+            if unsure.load(Ordering::SeqCst) || renewals >= agreed_at + AGREE_EVERY {
+                unsure.store(true, Ordering::SeqCst);
+                self.agree(arrived).await?;
+                unsure.store(false, Ordering::SeqCst);
+                agreed_at = renewals;
+            }
+            let room = self.holdings.room().min(BATCH);
+            if room == 0 {
+                return Ok((Turn::Idle, jittered(POLL)));
+            }
+            // Until the answer is here, or if it never comes.
+            unsure.store(true, Ordering::SeqCst);
+            let leases = self.home.lease(room, &self.holdings.aside(clock)).await?;
+            unsure.store(false, Ordering::SeqCst);
+            let count = leases.readable.len() + leases.unreadable.len();
+            self.adopt(leases, arrived).await;
+            Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
+        });
+        tokio::join!(leasing, listening);
+    }
+
+    /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.
+    async fn agree(&self, arrived: &mpsc::Sender<Fence>) -> Result<()> {
+        let mut leases = self.home.held().await?;
+        let surplus = self.holdings.drop_all_but(leases.readable.iter().map(|leased| leased.fence));
+        if surplus > 0 {
+            tracing::info!(triggers = surplus, "dropped {surplus} trigger(s) that are no longer mine");
+        }
+        leases.readable.retain(|leased| !self.holdings.has(leased.fence));
+        self.adopt(leases, arrived).await;
+        Ok(())
+    }
+
+    async fn adopt(&self, leases: Leases, arrived: &mpsc::Sender<Fence>) {
+        for unreadable in &leases.unreadable {
+            let task = unreadable.fence.task;
+            tracing::warn!(task.id = %task, "set the trigger of task {task} aside for others: {}", unreadable.error.chain());
+            self.holdings.set_aside(unreadable.fence, self.store.clock());
+        }
+        if !leases.unreadable.is_empty() {
+            let back: Vec<_> =
+                leases.unreadable.iter().map(|unreadable| (unreadable.fence, unreadable.wake_at)).collect();
+            if let Err(error) = self.home.release(&back).await {
+                tracing::debug!("will give them back when the database and we agree again: {}", error.chain());
+            }
+        }
+        for leased in leases.readable {
+            let fence = leased.fence;
+            self.holdings.hold(leased);
+            // Closed only once the checks have stopped; the hand-over then covers it.
+            if arrived.send(fence).await.is_err() {
+                break;
+            }
+        }
+        self.presence.set_running(self.holdings.len());
+    }
+}

@@ -1,0 +1,185 @@
+//! Committing what checks found, in batches, and telling the triggers what became of it.
+//!
+//! What was found is kept until it is stored, through any outage. Evidence needs no lease, and is stored even when this
+//! life turns out to be over; a verdict is given only while the replica is neither parked nor gone.
+
+use std::{sync::Arc, time::Duration};
+
+use reveille_trigger::Receipt;
+use tokio::sync::mpsc;
+
+use super::{
+    checks::{Finding, What},
+    holding::{CLEAN_UP, Holdings, clean_up},
+    home::Home,
+};
+use crate::{
+    clock::Clock,
+    error::Result,
+    outage::Outage,
+    presence::Presence,
+    store::{BATCH, Verdict, event},
+    task::{WaitFailed, WaitFailure},
+};
+
+/// How soon a parked replica looks again whether it may give its verdicts.
+const PARKED: Duration = Duration::from_millis(100);
+
+pub(super) struct Firing {
+    clock: Clock,
+    presence: Arc<Presence>,
+    home: Arc<dyn Home>,
+    holdings: Arc<Holdings>,
+}
+
+impl Firing {
+    pub(super) fn new(clock: Clock, presence: Arc<Presence>, home: Arc<dyn Home>, holdings: Arc<Holdings>) -> Self {
+        Self { clock, presence, home, holdings }
+    }
+
+    /// Commits until nothing more can come.
+    pub(super) async fn run(self, mut findings: mpsc::Receiver<Finding>) {
+        let mut outage = Outage::of("firing", &self.clock);
+        let mut batch = Vec::with_capacity(BATCH);
+        while findings.recv_many(&mut batch, BATCH).await > 0 {
+            let (mut fires, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new());
+            for finding in batch.drain(..) {
+                match finding.what {
+                    What::Fire(_) => fires.push(finding),
+                    What::Fail(_) => fails.push(finding),
+                    What::Sleep(_) => sleeps.push(finding),
+                }
+            }
+            fails.extend(self.fire(fires, &mut outage).await);
+            self.fail(fails, &mut outage).await;
+            self.release(sleeps, &mut outage).await;
+            self.presence.set_running(self.holdings.len());
+        }
+    }
+
+    /// Fires; answers with what cannot be stored, as bad ends.
+    async fn fire(&self, fires: Vec<Finding>, outage: &mut Outage) -> Vec<Finding> {
+        let mut unstorable = Vec::new();
+        let mut parts = vec![fires];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let batch: Vec<event::Firing> = part.iter().filter_map(|finding| self.firing(finding)).collect();
+            let fired = self.home.fire(batch).await;
+            match fired {
+                Ok(receipts) => {
+                    outage.note(&Ok(()));
+                    self.settled(part, &receipts);
+                }
+                Err(error) if error.is_outage() => {
+                    let backoff = outage.note::<()>(&Err(error)).unwrap_or_default();
+                    self.clock.sleep(backoff).await;
+                    parts.push(part);
+                }
+                // One of them cannot be stored: halve until it is alone.
+                Err(_) if part.len() > 1 => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.extend([part, rest]);
+                }
+                Err(error) => {
+                    let failed = WaitFailed {
+                        reason: WaitFailure::Fatal,
+                        message: format!("its event cannot be stored: {}", error.chain()),
+                    };
+                    unstorable.extend(
+                        part.into_iter().map(|finding| Finding { what: What::Fail(failed.clone()), ..finding }),
+                    );
+                }
+            }
+        }
+        unstorable
+    }
+
+    fn firing(&self, finding: &Finding) -> Option<event::Firing> {
+        match &finding.what {
+            What::Fire(event) => {
+                Some(event::Firing { fence: finding.fence, event: event.clone(), holder: self.presence.me() })
+            }
+            What::Fail(_) | What::Sleep(_) => None,
+        }
+    }
+
+    /// Gives the slots back, and tells the triggers: what consumed from a source acknowledges now, or gives back.
+    fn settled(&self, fired: Vec<Finding>, receipts: &[Receipt]) {
+        self.holdings.free(fired.iter().map(|finding| finding.fence));
+        for (finding, receipt) in fired.into_iter().zip(receipts.iter().copied()) {
+            let task = finding.fence.task;
+            match receipt {
+                Receipt::Accepted => tracing::debug!(task.id = %task, "fired the trigger of task {task}"),
+                Receipt::Refused => {
+                    tracing::debug!(task.id = %task, "an event for task {task} came too late, and changed nothing")
+                }
+            }
+            tokio::spawn(async move {
+                let Finding { trigger, cx, .. } = finding;
+                if tokio::time::timeout(CLEAN_UP, trigger.settled(&cx, receipt)).await.is_err() {
+                    tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and has not come back");
+                }
+                clean_up(trigger, cx.since(), cx.into_memory());
+            });
+        }
+    }
+
+    async fn fail(&self, fails: Vec<Finding>, outage: &mut Outage) {
+        if fails.is_empty() {
+            return;
+        }
+        let verdict = |finding: &Finding| match &finding.what {
+            What::Fail(failed) => Some(Verdict {
+                fence: finding.fence,
+                failed: failed.clone(),
+                holder: Some(self.presence.me()),
+                event: None,
+            }),
+            What::Fire(_) | What::Sleep(_) => None,
+        };
+        let verdicts: Vec<Verdict> = fails.iter().filter_map(verdict).collect();
+        self.persist(outage, async || self.home.fail(verdicts.clone()).await).await;
+        self.let_go(fails);
+    }
+
+    async fn release(&self, sleeps: Vec<Finding>, outage: &mut Outage) {
+        if sleeps.is_empty() {
+            return;
+        }
+        let wake = |finding: &Finding| match &finding.what {
+            What::Sleep(until) => Some((finding.fence, *until)),
+            What::Fire(_) | What::Fail(_) => None,
+        };
+        let batch: Vec<_> = sleeps.iter().filter_map(wake).collect();
+        self.persist(outage, async || self.home.release(&batch).await).await;
+        self.let_go(sleeps);
+    }
+
+    /// Tries until it is stored, while this life may decide anything: what only a holder may say is dropped when it is over.
+    async fn persist(&self, outage: &mut Outage, store: impl AsyncFn() -> Result<()>) {
+        while !self.presence.gone().is_cancelled() {
+            if self.presence.is_parked() {
+                self.clock.sleep(PARKED).await;
+                continue;
+            }
+            let stored = store().await;
+            match (outage.note(&stored), stored) {
+                (_, Ok(())) => break,
+                (_, Err(error)) if !error.is_outage() => {
+                    tracing::error!("a bad end cannot be stored, others will find it: {}", error.chain());
+                    break;
+                }
+                (backoff, Err(_)) => self.clock.sleep(backoff.unwrap_or_default()).await,
+            }
+        }
+    }
+
+    fn let_go(&self, findings: Vec<Finding>) {
+        self.holdings.free(findings.iter().map(|finding| finding.fence));
+        for Finding { trigger, cx, .. } in findings {
+            clean_up(trigger, cx.since(), cx.into_memory());
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What this replica holds: the registry that capacity is counted by.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use reveille_trigger::{Context, Memory, Timestamp, Trigger};
+use tokio::sync::{Notify, futures::OwnedNotified};
+
+use super::home::Leased;
+use crate::{
+    clock::Clock,
+    id::{Fence, TaskId},
+};
+
+/// How long what cannot be read here is left to others.
+const ASIDE: Duration = Duration::from_secs(300);
+
+/// The most rows that are set aside at once; beyond it the oldest is tried again.
+const MOST_ASIDE: usize = 1_000;
+
+/// How long one clean-up may take.
+pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
+
+/// The triggers that this replica holds, those being fired included, up to its capacity.
+#[derive(Debug)]
+pub(super) struct Holdings {
+    capacity: usize,
+    held: DashMap<TaskId, Holding>,
+    aside: DashMap<TaskId, Duration>,
+    freed: Arc<Notify>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Holding {
+    pub(super) fence: Fence,
+    pub(super) kinds: String,
+    pub(super) trigger: Arc<dyn Trigger>,
+    pub(super) since: Timestamp,
+    pub(super) deadline_at: Option<i64>,
+    /// What the last check left; taken while one runs.
+    pub(super) memory: Memory,
+    /// How many checks in a row could not tell.
+    pub(super) failures: u32,
+}
+
+impl Holdings {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, held: DashMap::new(), aside: DashMap::new(), freed: Arc::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.held.len())
+    }
+
+    /// Completes when a slot was given back, counted from this call.
+    pub(super) fn freed(&self) -> OwnedNotified {
+        Arc::clone(&self.freed).notified_owned()
+    }
+
+    pub(super) fn hold(&self, leased: Leased) {
+        let holding = Holding {
+            fence: leased.fence,
+            kinds: leased.kinds,
+            trigger: Arc::from(leased.trigger),
+            since: crate::clock::timestamp(leased.since),
+            deadline_at: leased.deadline_at,
+            memory: Memory::default(),
+            failures: 0,
+        };
+        self.held.insert(holding.fence.task, holding);
+    }
+
+    pub(super) fn has(&self, fence: Fence) -> bool {
+        self.held.get(&fence.task).is_some_and(|holding| holding.fence == fence)
+    }
+
+    /// Runs `change` on a holding, if it is still held.
+    pub(super) fn with<T>(&self, fence: Fence, change: impl FnOnce(&mut Holding) -> T) -> Option<T> {
+        self.held.get_mut(&fence.task).filter(|holding| holding.fence == fence).map(|mut holding| change(&mut holding))
+    }
+
+    /// Gives slots back.
+    pub(super) fn free(&self, fences: impl IntoIterator<Item = Fence>) {
+        for fence in fences {
+            self.held.remove_if(&fence.task, |_, holding| holding.fence == fence);
+        }
+        self.freed.notify_waiters();
+    }
+
+    /// Drops what is not among these; answers how many.
+    pub(super) fn drop_all_but(&self, mine: impl Iterator<Item = Fence>) -> usize {
+        let mine: HashSet<Fence> = mine.collect();
+        let before = self.held.len();
+        self.held.retain(|_, holding| {
+            let keep = mine.contains(&holding.fence);
+            if !keep {
+                clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
+            }
+            keep
+        });
+        self.freed.notify_waiters();
+        before.saturating_sub(self.held.len())
+    }
+
+    pub(super) fn set_aside(&self, fence: Fence, clock: &Clock) {
+        if self.aside.len() >= MOST_ASIDE
+            && let Some(oldest) = self.aside.iter().min_by_key(|entry| *entry.value()).map(|entry| *entry.key())
+        {
+            self.aside.remove(&oldest);
+        }
+        self.aside.insert(fence.task, clock.monotonic() + ASIDE);
+    }
+
+    /// What is set aside at present.
+    pub(super) fn aside(&self, clock: &Clock) -> Vec<TaskId> {
+        let now = clock.monotonic();
+        self.aside.retain(|_, until| *until > now);
+        self.aside.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Lets go of everything, bounded in time.
+    pub(super) async fn clean_up_all(&self) {
+        let held: Vec<TaskId> = self.held.iter().map(|entry| *entry.key()).collect();
+        let cleaning = held.into_iter().filter_map(|task| self.held.remove(&task)).map(|(_, holding)| {
+            let Holding { trigger, since, memory, .. } = holding;
+            async move { trigger.cleanup(&Context::new(move || since, since, memory)).await }
+        });
+        if tokio::time::timeout(CLEAN_UP, futures::future::join_all(cleaning)).await.is_err() {
+            tracing::warn!("some triggers had not cleaned up after {} s", CLEAN_UP.as_secs());
+        }
+    }
+}
+
+/// Lets go of what one trigger holds on this replica, on the side. It touches nothing that is shared, so nothing waits for it.
+pub(super) fn clean_up(trigger: Arc<dyn Trigger>, since: Timestamp, memory: Memory) {
+    tokio::spawn(async move {
+        let cx = Context::new(move || since, since, memory);
+        if tokio::time::timeout(CLEAN_UP, trigger.cleanup(&cx)).await.is_err() {
+            tracing::warn!("a trigger had not cleaned up after {} s", CLEAN_UP.as_secs());
+        }
+    });
+}

@@ -1,0 +1,230 @@
+//! Where triggers live, as the triggerer sees it: above sealing, decoding and SQL.
+//!
+//! Our own database is one home. Another system's, or a lease service over a network, can be others.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use reveille_trigger::{Receipt, Trigger};
+
+use crate::{
+    error::Result,
+    id::{Fence, Incarnation, TaskId},
+    kind,
+    store::{
+        Scope, Store, Verdict,
+        event::Firing,
+        trigger::{self, Lease},
+        undo::{self, Undone},
+        wake::Topic,
+        within,
+    },
+    vault::Purpose,
+};
+
+/// A trigger that this replica may run.
+#[derive(Debug)]
+pub struct Leased {
+    /// The task that waits.
+    pub fence: Fence,
+    /// Its kinds, for people.
+    pub kinds: String,
+    /// The trigger itself.
+    pub trigger: Box<dyn Trigger>,
+    /// When the task deferred, in milliseconds of the database's time.
+    pub since: i64,
+    /// When the wait ends badly.
+    pub deadline_at: Option<i64>,
+}
+
+/// What leasing answers with.
+#[derive(Debug, Default)]
+pub struct Leases {
+    /// What can be run.
+    pub readable: Vec<Leased>,
+    /// What cannot be read here.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A trigger that this replica was given and cannot read. It is left as it was.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The task that waits.
+    pub fence: Fence,
+    /// When it is due for a look.
+    pub wake_at: i64,
+    /// Why it cannot be read.
+    pub error: crate::Error,
+}
+
+/// Something that a cancelled wait has yet to undo.
+#[derive(Debug)]
+pub struct Undoing {
+    /// The task as it was.
+    pub fence: Fence,
+    /// The trigger, or why it cannot be read.
+    pub trigger: Result<Box<dyn Trigger>>,
+    /// When the task had deferred.
+    pub since: i64,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+}
+
+/// Where triggers are leased from, and what became of them is stored. Renewing is its replica's own affair.
+#[async_trait]
+pub trait Home: fmt::Debug + Send + Sync {
+    /// Leases up to `limit` triggers, none of those set aside.
+    async fn lease(&self, limit: usize, aside: &[TaskId]) -> Result<Leases>;
+    /// What I am said to hold.
+    async fn held(&self) -> Result<Leases>;
+    /// Stores events; a receipt each, in order.
+    async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>>;
+    /// Stores bad ends.
+    async fn fail(&self, batch: Vec<Verdict>) -> Result<()>;
+    /// Gives triggers back, to be leased from the time given on, in milliseconds.
+    async fn release(&self, batch: &[(Fence, i64)]) -> Result<()>;
+    /// Leases what cancelled waits have yet to undo.
+    async fn cancelled(&self, limit: usize) -> Result<Vec<Undoing>>;
+    /// Stores what became of undoing.
+    async fn undone(&self, fence: Fence, undone: Undone) -> Result<()>;
+}
+
+/// Our own database as a home, for one incarnation.
+#[derive(Debug)]
+pub struct DatabaseHome {
+    store: Store,
+    me: Incarnation,
+    queues: Option<Vec<String>>,
+}
+
+impl DatabaseHome {
+    /// The home of the triggers in these queues; none means all.
+    pub fn new(store: Store, me: Incarnation, queues: Option<Vec<String>>) -> Self {
+        Self { store, me, queues }
+    }
+
+    /// What this binary has whole, among what was ever stored.
+    fn scope(&self, stored: Vec<String>, aside: &[TaskId]) -> Result<Scope> {
+        let have = kind::kinds()?;
+        let kinds = stored.into_iter().filter(|kinds| kind::has_whole(have, kinds)).collect();
+        Ok(Scope { queues: self.queues.clone(), kinds, aside: aside.to_vec() })
+    }
+
+    fn open(&self, spec: Vec<u8>) -> Result<Box<dyn Trigger>> {
+        kind::join(&self.store.open_bytes(Purpose::Spec, spec)?)
+    }
+
+    fn read(&self, leases: Vec<Lease>) -> Leases {
+        let mut read = Leases::default();
+        for lease in leases {
+            match self.open(lease.spec) {
+                Ok(trigger) => read.readable.push(Leased {
+                    fence: lease.fence,
+                    kinds: lease.kinds,
+                    trigger,
+                    since: lease.since,
+                    deadline_at: lease.deadline_at,
+                }),
+                Err(error) => read.unreadable.push(Unreadable { fence: lease.fence, wake_at: lease.wake_at, error }),
+            }
+        }
+        read
+    }
+}
+
+#[async_trait]
+impl Home for DatabaseHome {
+    async fn lease(&self, limit: usize, aside: &[TaskId]) -> Result<Leases> {
+        let leases = within("leasing triggers", async {
+            let mut tx = self.store.begin().await?;
+            let scope = self.scope(trigger::kind_sets(&mut tx.db()).await?, aside)?;
+            let leases = trigger::lease(&mut tx.db(), self.me, &scope, self.store.clock().now_ms(), limit).await?;
+            tx.commit().await?;
+            Ok(leases)
+        });
+        Ok(self.read(leases.await?))
+    }
+
+    async fn held(&self) -> Result<Leases> {
+        let leases = within("asking what is held", async {
+            let mut tx = self.store.read().await?;
+            let leases = trigger::held(&mut tx.db(), self.me).await?;
+            tx.commit().await?;
+            Ok(leases)
+        });
+        Ok(self.read(leases.await?))
+    }
+
+    async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>> {
+        let (receipts, ended) = within("firing", async {
+            let mut tx = self.store.begin().await?;
+            let fired = self.store.fire(&mut tx.db(), &batch).await?;
+            tx.commit().await?;
+            Ok(fired)
+        })
+        .await?;
+        self.store.wake().hint(Topic::Ready);
+        self.store.wake().hint(Topic::Waiting);
+        self.resume_those_who_wait_for(&ended).await;
+        Ok(receipts)
+    }
+
+    async fn fail(&self, batch: Vec<Verdict>) -> Result<()> {
+        let struck = within("failing waits", async {
+            let mut tx = self.store.begin().await?;
+            let struck = self.store.fail_waits(&mut tx.db(), Some(self.me), batch.clone()).await?;
+            tx.commit().await?;
+            Ok(struck)
+        })
+        .await?;
+        self.store.wake().hint(Topic::Ready);
+        self.resume_those_who_wait_for(&struck.ended).await;
+        Ok(())
+    }
+
+    async fn release(&self, batch: &[(Fence, i64)]) -> Result<()> {
+        within("releasing triggers", async {
+            let mut tx = self.store.begin().await?;
+            trigger::release(&mut tx.db(), self.me, batch).await?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    async fn cancelled(&self, limit: usize) -> Result<Vec<Undoing>> {
+        let undos = within("leasing what is to be undone", async {
+            let mut tx = self.store.begin().await?;
+            let scope = self.scope(trigger::kind_sets(&mut tx.db()).await?, &[])?;
+            let now = self.store.clock().now_ms();
+            let undos = undo::lease(&mut tx.db(), self.me, &scope, now, limit as i64).await?;
+            tx.commit().await?;
+            Ok(undos)
+        })
+        .await?;
+        let read = |undo: undo::Undo| Undoing {
+            fence: undo.fence,
+            trigger: self.open(undo.spec),
+            since: undo.since,
+            attempt: undo.attempt,
+        };
+        Ok(undos.into_iter().map(read).collect())
+    }
+
+    async fn undone(&self, fence: Fence, undone: Undone) -> Result<()> {
+        within("settling what was undone", async {
+            let mut tx = self.store.begin().await?;
+            undo::settle(&mut tx.db(), self.me, fence, undone, self.store.clock().now_ms()).await?;
+            tx.commit().await
+        })
+        .await
+    }
+}
+
+impl DatabaseHome {
+    /// The event itself is stored; if this fails, the next period's match does it.
+    async fn resume_those_who_wait_for(&self, ended: &[TaskId]) {
+        if let Err(error) = self.store.ended(ended).await {
+            tracing::debug!("those who wait for what ended are resumed later: {}", error.chain());
+        }
+    }
+}

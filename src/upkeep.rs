@@ -1,0 +1,150 @@
+//! What any live replica does for all: fires passive waits that are due, matches keys again, strikes deadlines, takes tasks
+//! from workers that are gone, skips what has expired, and drops what is old.
+//!
+//! Every part is safe to repeat and to do twice at once. In a process with two roles only one does it at a time.
+
+use std::{sync::Mutex, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::millis,
+    error::Result,
+    id::Incarnation,
+    outage::{Turn, jittered, turns},
+    store::{BATCH, Store, Verdict, replica, trigger, wake::Topic, within},
+    task::{WaitFailed, WaitFailure},
+};
+
+/// How long a hint that does not come may cost.
+pub(crate) const POLL: Duration = Duration::from_millis(250);
+
+/// How often what only a crash leaves behind is looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often old rows are looked for.
+const DROP: Duration = Duration::from_secs(60);
+
+/// The upkeep that one replica does.
+pub(crate) struct Upkeep<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) me: Incarnation,
+    pub(crate) lease: Duration,
+    /// How long results and history are kept.
+    pub(crate) kept: Duration,
+}
+
+impl Upkeep<'_> {
+    /// Does it until stopped.
+    pub(crate) async fn run(&self, stop: &CancellationToken) {
+        let alone = tokio::select! {
+            () = stop.cancelled() => return,
+            alone = self.store.upkeep().lock() => alone,
+        };
+        let (clock, wake) = (self.store.clock(), self.store.wake());
+        let cursor = Mutex::new(None);
+        tokio::join!(
+            turns("firing what is due", clock, stop, || wake.on(Topic::Passive), async || self.fire_due().await),
+            turns("sweeping", clock, stop, std::future::pending::<()>, async || self.sweep(&cursor).await),
+            turns("dropping what is old", clock, stop, std::future::pending::<()>, async || self.drop_old().await),
+        );
+        drop(alone);
+    }
+
+    /// Fires a batch of what is due, and sleeps no longer than until the next is.
+    async fn fire_due(&self) -> Result<(Turn, Duration)> {
+        let now = self.store.clock().now_ms();
+        let (fired, next) = within("firing what is due", async {
+            let mut tx = self.store.begin().await?;
+            let fired = trigger::fire_due(&mut tx.db(), self.me, now, BATCH).await?;
+            let next = trigger::next_due(&mut tx.db()).await?;
+            tx.commit().await?;
+            Ok((fired, next))
+        })
+        .await?;
+        if fired > 0 {
+            self.store.wake().hint(Topic::Ready);
+        }
+        if fired == BATCH {
+            return Ok((Turn::Full, Duration::ZERO));
+        }
+        let until = next.map_or(i64::MAX, |next| next.saturating_sub(self.store.clock().now_ms()).max(1));
+        Ok((Turn::Idle, jittered(POLL).min(Duration::from_millis(until.cast_unsigned()))))
+    }
+
+    async fn sweep(&self, cursor: &Mutex<Option<String>>) -> Result<(Turn, Duration)> {
+        let mut full = self.strike().await?;
+        full |= self.rescue().await?;
+        full |= self.expire().await?;
+        let page = cursor.lock().expect("nothing panics while it is held").take();
+        let next = self.store.match_again(self.me, page).await?;
+        *cursor.lock().expect("nothing panics while it is held") = next;
+        Ok((if full { Turn::Full } else { Turn::Idle }, jittered(SWEEP)))
+    }
+
+    /// Ends the waits that are past their deadline: a trigger's holder has one lease to do it itself.
+    async fn strike(&self) -> Result<bool> {
+        let limit = BATCH as i64;
+        let (count, ended) = within("striking deadlines", async {
+            let mut tx = self.store.begin().await?;
+            let now = self.store.clock().now_ms();
+            let overdue = trigger::overdue(&mut tx.db(), now, millis(self.lease), limit).await?;
+            let count = overdue.len();
+            let verdict = |fence| Verdict { fence, failed: past_deadline(), holder: None, event: None };
+            let struck =
+                self.store.fail_waits(&mut tx.db(), Some(self.me), overdue.into_iter().map(verdict).collect()).await?;
+            tx.commit().await?;
+            Ok((count, struck.ended))
+        })
+        .await?;
+        if count > 0 {
+            self.store.wake().hint(Topic::Ready);
+        }
+        self.store.ended(&ended).await?;
+        Ok(count == BATCH)
+    }
+
+    async fn rescue(&self) -> Result<bool> {
+        let (count, ended) = within("rescuing tasks", async {
+            let mut tx = self.store.begin().await?;
+            let rescued = self.store.rescue(&mut tx.db(), self.me, BATCH as i64).await?;
+            tx.commit().await?;
+            Ok(rescued)
+        })
+        .await?;
+        if count > 0 {
+            tracing::info!(tasks = count, "took {count} task(s) from workers that are gone");
+            self.store.wake().hint(Topic::Ready);
+        }
+        self.store.ended(&ended).await?;
+        Ok(count == BATCH)
+    }
+
+    async fn expire(&self) -> Result<bool> {
+        let (count, ended) = within("skipping what has expired", async {
+            let mut tx = self.store.begin().await?;
+            let expired = self.store.expire(&mut tx.db(), self.me, BATCH as i64).await?;
+            tx.commit().await?;
+            Ok(expired)
+        })
+        .await?;
+        self.store.ended(&ended).await?;
+        Ok(count == BATCH)
+    }
+
+    async fn drop_old(&self) -> Result<(Turn, Duration)> {
+        within("forgetting replicas", async {
+            let mut tx = self.store.begin().await?;
+            replica::forget(&mut tx.db(), self.store.clock().now_ms()).await?;
+            tx.commit().await
+        })
+        .await?;
+        let more = self.store.drop_old(self.kept).await?;
+        Ok((if more { Turn::Full } else { Turn::Idle }, jittered(DROP)))
+    }
+}
+
+/// How a wait ends that nothing has ended by its deadline.
+pub(crate) fn past_deadline() -> WaitFailed {
+    WaitFailed { reason: WaitFailure::Deadline, message: "nothing had fired by the deadline".to_owned() }
+}

@@ -1,0 +1,345 @@
+//! The worker: claims tasks that it knows, and runs their steps, up to a concurrency.
+//!
+//! Room is taken before tasks are, so that nothing claimed waits in a local queue. What steps answer with is gathered and
+//! committed in batches; only then is the room free again. A step that is cancelled, or that another worker now holds, is
+//! told so and dropped a little later.
+
+mod attempt;
+mod handler;
+mod running;
+mod settling;
+mod slot;
+
+pub use self::handler::{Registration, Tasks};
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::{attempt::Attempts, running::Running, settling::Settling};
+use crate::{
+    error::{Error, Result},
+    id::Incarnation,
+    life::Stop,
+    outage::{Outage, Turn, jittered, turns},
+    presence::{Presence, SHORTEST_LEASE},
+    store::{
+        BATCH, Scope, Store,
+        replica::{Card, Role},
+        retention, task,
+        wake::Topic,
+        within,
+    },
+    upkeep::{POLL, Upkeep},
+};
+
+/// After how many renewals a replica compares what it is said to hold with what it runs.
+const AGREE_EVERY: i64 = 10;
+
+/// How a worker runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many steps it runs at once.
+    pub concurrency: usize,
+    /// The queues that it claims from; none means all.
+    pub queues: Option<Vec<String>>,
+    /// The names that it claims; none means all that it knows.
+    pub names: Option<Vec<String>>,
+    /// Where it runs, for people.
+    pub label: String,
+    /// How long it may be silent before others take its work.
+    pub lease: Duration,
+    /// How long running steps may go on once it is to stop.
+    pub drain: Duration,
+    /// Whether deferrals leave the worker. If not, it waits in its own slots, whatever a task says.
+    pub deferrable: bool,
+    /// How long results and history are kept.
+    pub kept: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            queues: None,
+            names: None,
+            label: "worker".to_owned(),
+            lease: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+            deferrable: true,
+            kept: Duration::from_hours(7 * 24),
+        }
+    }
+}
+
+impl Settings {
+    /// The names to claim: those asked for, all of which must be known.
+    fn validate(&self, tasks: &Tasks) -> Result<Vec<String>> {
+        if self.concurrency == 0 {
+            return Err(Error::Invalid(
+                "a worker with a concurrency of 0 would run nothing: give it at least 1".to_owned(),
+            ));
+        }
+        if self.lease < SHORTEST_LEASE {
+            return Err(Error::Invalid(format!("a lease is at least {} s", SHORTEST_LEASE.as_secs())));
+        }
+        retention::validate(self.kept)?;
+        tasks.validate()?;
+        let known: Vec<String> = tasks.names().map(str::to_owned).collect();
+        let Some(names) = &self.names else { return Ok(known) };
+        match names.iter().find(|name| !known.contains(name)) {
+            Some(unknown) => {
+                Err(Error::Invalid(format!("this binary has no task named {unknown:?}: it has {}", known.join(", "))))
+            }
+            None => Ok(names.clone()),
+        }
+    }
+}
+
+/// Runs tasks until stopped, under as many incarnations as it takes.
+///
+/// # Errors
+/// If the settings are wrong. No database error ends it.
+pub async fn run(store: Store, tasks: Tasks, settings: Settings, stop: Stop) -> Result<()> {
+    let names = settings.validate(&tasks)?;
+    if names.is_empty() {
+        tracing::warn!("this binary has no tasks, so this worker only does the upkeep: link a crate that brings some");
+    }
+    let tasks = Arc::new(tasks);
+    let mut outage = Outage::of("joining as a worker", store.clock());
+    while !stop.is_stopping() {
+        let card = Card {
+            incarnation: Incarnation::mint(),
+            role: Role::Worker,
+            label: settings.label.clone(),
+            capacity: settings.concurrency.try_into().unwrap_or(i32::MAX),
+            kinds: names.clone(),
+            queues: settings.queues.clone(),
+        };
+        let joined = Presence::join(&store, card, settings.lease).await;
+        if let Some(backoff) = outage.note(&joined) {
+            tokio::select! {
+                () = stop.soft().cancelled() => {}
+                () = store.clock().sleep(backoff) => {}
+            }
+        }
+        if let Ok(presence) = joined {
+            Life::new(&store, &settings, &names, Arc::clone(&tasks), presence).live(&stop).await;
+        }
+    }
+    Ok(())
+}
+
+/// One incarnation, from joining to leaving or to being found gone.
+struct Life<'a> {
+    store: &'a Store,
+    settings: &'a Settings,
+    names: &'a [String],
+    tasks: Arc<Tasks>,
+    presence: Arc<Presence>,
+    running: Arc<Running>,
+}
+
+impl<'a> Life<'a> {
+    fn new(
+        store: &'a Store,
+        settings: &'a Settings,
+        names: &'a [String],
+        tasks: Arc<Tasks>,
+        presence: Presence,
+    ) -> Self {
+        let me = presence.me();
+        tracing::info!(replica.incarnation = %me, "worker {me} joined, with room for {} steps at once", settings.concurrency);
+        let running = Arc::new(Running::new(settings.concurrency));
+        Self { store, settings, names, tasks, presence: Arc::new(presence), running }
+    }
+
+    /// Stop claiming, let what runs finish within the drain limit under this incarnation, and only then leave.
+    async fn live(self, stop: &Stop) {
+        let claiming = CancellationToken::new();
+        let (ended, ends) = mpsc::channel(BATCH);
+        let attempts = Attempts {
+            store: self.store.clone(),
+            me: self.presence.me(),
+            tasks: Arc::clone(&self.tasks),
+            running: Arc::clone(&self.running),
+            ended,
+            deferrable: self.settings.deferrable,
+        };
+        let settling = Settling::new(self.store.clone(), Arc::clone(&self.presence), Arc::clone(&self.running));
+        let settled = tokio::spawn(settling.run(ends));
+        let upkeep =
+            Upkeep { store: self.store, me: self.presence.me(), lease: self.settings.lease, kept: self.settings.kept };
+        let ending = async {
+            tokio::select! {
+                () = stop.soft().cancelled() => {}
+                () = stop.hard().cancelled() => {}
+                () = self.presence.gone().cancelled() => {}
+            }
+            claiming.cancel();
+        };
+        tokio::join!(ending, self.claim(&claiming, &attempts), upkeep.run(&claiming));
+
+        if self.presence.gone().is_cancelled() {
+            // Another worker has, or will have, what I run: what I hold of it is nobody's.
+            self.running.drop_all();
+        } else {
+            tokio::select! {
+                () = self.running.idle() => {}
+                () = self.agree_while_draining() => {}
+                () = self.store.clock().sleep(self.settings.drain) => {
+                    let left = self.running.len();
+                    tracing::warn!(tasks = left, "{left} step(s) were still running after the drain limit: other workers run them again");
+                }
+                () = stop.hard().cancelled() => {}
+            }
+            self.running.drop_all();
+        }
+        // Dropped attempts let go of their senders, and with the last of them settling ends.
+        drop(attempts);
+        if settled.await.is_err() {
+            tracing::error!("settling has panicked: what was not settled is run again by others");
+        }
+        let me = self.presence.me();
+        match Arc::into_inner(self.presence) {
+            Some(presence) => presence.leave().await,
+            None => {
+                tracing::error!(replica.incarnation = %me, "{me} is still in use: the others will find out by its silence")
+            }
+        }
+        tracing::info!(replica.incarnation = %me, "worker {me} left");
+    }
+
+    /// Claims what there is room for, and makes sure now and then that the database and we agree on what runs here.
+    async fn claim(&self, stop: &CancellationToken, attempts: &Attempts) {
+        let (clock, wake) = (self.store.clock(), self.store.wake());
+        // Whether the database may know of claims that we don't, or no longer of some that we have.
+        let unsure = AtomicBool::new(false);
+        let mut agreed_at = self.presence.renewals();
+        let listening = async {
+            while !stop.is_cancelled() {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = wake.on(Topic::Cancelled) => unsure.store(true, Ordering::SeqCst),
+                }
+            }
+        };
+        let woken = || {
+            let (ready, cancelled, freed) = (wake.on(Topic::Ready), wake.on(Topic::Cancelled), self.running.freed());
+            async move {
+                tokio::select! { () = ready => {} () = cancelled => {} () = freed => {} }
+            }
+        };
+        let claiming = turns("claiming tasks", clock, stop, woken, async || {
+            if self.presence.is_parked() {
+                return Ok((Turn::Idle, POLL));
+            }
+            let renewals = self.presence.renewals();
+            if unsure.load(Ordering::SeqCst) || renewals >= agreed_at + AGREE_EVERY {
+                unsure.store(true, Ordering::SeqCst);
+                self.agree().await?;
+                unsure.store(false, Ordering::SeqCst);
+                agreed_at = renewals;
+            }
+            let room = self.running.room().min(BATCH);
+            if room == 0 || self.names.is_empty() {
+                return Ok((Turn::Idle, jittered(POLL)));
+            }
+            unsure.store(true, Ordering::SeqCst);
+            let claims = self.take(room).await?;
+            unsure.store(false, Ordering::SeqCst);
+            let count = claims.len();
+            self.start(claims, attempts).await?;
+            Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
+        });
+        tokio::join!(claiming, listening);
+    }
+
+    async fn take(&self, room: usize) -> Result<Vec<task::Claim>> {
+        let scope = Scope {
+            queues: self.settings.queues.clone(),
+            kinds: self.names.to_vec(),
+            aside: self.running.aside(self.store.clock()),
+        };
+        within("claiming tasks", async {
+            let mut tx = self.store.begin().await?;
+            let claims =
+                task::claim(&mut tx.db(), self.presence.me(), &scope, self.store.clock().now_ms(), room).await?;
+            tx.commit().await?;
+            Ok(claims)
+        })
+        .await
+    }
+
+    /// Starts what can be read, and puts back what cannot.
+    async fn start(&self, claims: Vec<task::Claim>, attempts: &Attempts) -> Result<()> {
+        let (mut readable, mut unreadable) = (Vec::with_capacity(claims.len()), Vec::new());
+        for claim in claims {
+            let id = claim.fence.task;
+            match self.tasks.read(self.store, claim) {
+                Ok(read) => readable.push(read),
+                Err((fence, error)) => {
+                    tracing::error!(task.id = %id, "left task {id} alone: {}", error.chain());
+                    self.running.set_aside(fence, self.store.clock());
+                    unreadable.push(fence);
+                }
+            }
+        }
+        attempts.start(readable);
+        self.presence.set_running(self.running.len());
+        self.put_back(&unreadable).await
+    }
+
+    async fn put_back(&self, fences: &[crate::id::Fence]) -> Result<()> {
+        if fences.is_empty() {
+            return Ok(());
+        }
+        within("putting tasks back", async {
+            let mut tx = self.store.begin().await?;
+            task::put_back(&mut tx.db(), self.presence.me(), self.store.clock().now_ms(), fences).await?;
+            tx.commit().await
+        })
+        .await?;
+        self.store.wake().hint(Topic::Ready);
+        Ok(())
+    }
+
+    /// Puts back what the database says is ours and we don't run, drops what we run and is not ours, and tells those steps
+    /// whose task was cancelled.
+    async fn agree(&self) -> Result<()> {
+        let held = within("asking what is held", async {
+            let mut tx = self.store.read().await?;
+            let held = task::held(&mut tx.db(), self.presence.me()).await?;
+            tx.commit().await?;
+            Ok(held)
+        })
+        .await?;
+        let lost = self.running.drop_all_but(held.iter().map(|held| held.fence));
+        if lost > 0 {
+            tracing::info!(tasks = lost, "dropped {lost} step(s) that are no longer mine");
+        }
+        held.iter().filter(|held| held.cancelled).for_each(|held| self.running.cancel(held.fence));
+        let missing: Vec<_> = held.iter().map(|held| held.fence).filter(|fence| !self.running.has(*fence)).collect();
+        self.put_back(&missing).await
+    }
+
+    /// While draining, cancellations still reach what runs. Never completes.
+    async fn agree_while_draining(&self) {
+        let mut outage = Outage::of("agreeing on what runs", self.store.clock());
+        loop {
+            let cancelled = self.store.wake().on(Topic::Cancelled);
+            let pause = outage.note(&self.agree().await).unwrap_or(Duration::from_secs(1));
+            tokio::select! {
+                () = cancelled => {}
+                () = self.store.clock().sleep(pause) => {}
+            }
+        }
+    }
+}

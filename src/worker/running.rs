@@ -1,0 +1,150 @@
+//! What runs on this worker: the registry that concurrency is counted by.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    task::AbortHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    id::{Fence, TaskId},
+};
+
+/// How long a task that cannot be read here is left to others.
+const ASIDE: Duration = Duration::from_secs(300);
+
+/// The claimed tasks, those being settled included, up to the concurrency.
+#[derive(Debug)]
+pub(super) struct Running {
+    concurrency: usize,
+    tasks: DashMap<TaskId, Run>,
+    aside: DashMap<TaskId, Duration>,
+    freed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Run {
+    fence: Fence,
+    cancelled: CancellationToken,
+    /// None until its attempt is spawned.
+    attempt: Option<AbortHandle>,
+    /// Its attempt is over, and what it answered is being stored.
+    settling: bool,
+}
+
+impl Running {
+    pub(super) fn new(concurrency: usize) -> Self {
+        Self { concurrency, tasks: DashMap::new(), aside: DashMap::new(), freed: Arc::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.concurrency.saturating_sub(self.tasks.len())
+    }
+
+    /// Completes when a slot was given back, counted from this call.
+    pub(super) fn freed(&self) -> OwnedNotified {
+        Arc::clone(&self.freed).notified_owned()
+    }
+
+    /// Completes when nothing runs.
+    pub(super) async fn idle(&self) {
+        loop {
+            let freed = self.freed();
+            if self.tasks.is_empty() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Takes a slot; answers with what tells the step that it is called off.
+    pub(super) fn hold(&self, fence: Fence) -> CancellationToken {
+        let cancelled = CancellationToken::new();
+        let run = Run { fence, cancelled: cancelled.clone(), attempt: None, settling: false };
+        self.tasks.insert(fence.task, run);
+        cancelled
+    }
+
+    pub(super) fn spawned(&self, fence: Fence, attempt: AbortHandle) {
+        if let Some(mut run) = self.tasks.get_mut(&fence.task).filter(|run| run.fence == fence) {
+            run.attempt = Some(attempt);
+        }
+    }
+
+    pub(super) fn has(&self, fence: Fence) -> bool {
+        self.tasks.get(&fence.task).is_some_and(|run| run.fence == fence)
+    }
+
+    /// The attempt is over: from here on it is not dropped, but stored or refused.
+    pub(super) fn settling(&self, fence: Fence) {
+        if let Some(mut run) = self.tasks.get_mut(&fence.task).filter(|run| run.fence == fence) {
+            run.settling = true;
+        }
+    }
+
+    /// Gives slots back.
+    pub(super) fn free(&self, fences: impl IntoIterator<Item = Fence>) {
+        for fence in fences {
+            self.tasks.remove_if(&fence.task, |_, run| run.fence == fence);
+        }
+        self.freed.notify_waiters();
+    }
+
+    /// Tells a step that its task was cancelled. It is dropped a little later, unless it ends first.
+    pub(super) fn cancel(&self, fence: Fence) {
+        if let Some(run) = self.tasks.get(&fence.task).filter(|run| run.fence == fence) {
+            run.cancelled.cancel();
+        }
+    }
+
+    /// Drops what is not among these and still runs; answers how many.
+    pub(super) fn drop_all_but(&self, mine: impl Iterator<Item = Fence>) -> usize {
+        let mine: HashSet<Fence> = mine.collect();
+        let mut dropped = 0;
+        self.tasks.retain(|_, run| {
+            let keep = run.settling || mine.contains(&run.fence);
+            if !keep {
+                run.drop_attempt();
+                dropped += 1;
+            }
+            keep
+        });
+        if dropped > 0 {
+            self.freed.notify_waiters();
+        }
+        dropped
+    }
+
+    /// Drops everything that still runs.
+    pub(super) fn drop_all(&self) {
+        self.drop_all_but(std::iter::empty());
+    }
+
+    pub(super) fn set_aside(&self, fence: Fence, clock: &Clock) {
+        self.aside.insert(fence.task, clock.monotonic() + ASIDE);
+    }
+
+    /// What is set aside at present.
+    pub(super) fn aside(&self, clock: &Clock) -> Vec<TaskId> {
+        let now = clock.monotonic();
+        self.aside.retain(|_, until| *until > now);
+        self.aside.iter().map(|entry| *entry.key()).collect()
+    }
+}
+
+impl Run {
+    fn drop_attempt(&self) {
+        self.cancelled.cancel();
+        if let Some(attempt) = &self.attempt {
+            attempt.abort();
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Storing what steps answered, in batches, and giving their slots back.
+//!
+//! Each write names holder and generation. A refused deferral means that the task was cancelled, or is no longer mine; it
+//! is then ended as cancelled, by a statement that the same fence guards.
+
+use std::{collections::HashSet, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::running::Running;
+use crate::{
+    error::Result,
+    id::{Fence, TaskId},
+    outage::Outage,
+    presence::Presence,
+    store::{
+        BATCH, Store,
+        history::Why,
+        task::{self, Deferring, Ending},
+        wait::Wait,
+        wake::Topic,
+        within,
+    },
+    task::{End, TaskState},
+};
+
+/// A step's answer, on its way to the database.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) fence: Fence,
+    pub(super) attempt: i32,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// The task is over.
+    End(End, Why),
+    /// A next step, sealed, after a wait.
+    Defer { step: Vec<u8>, wait: Wait },
+    /// The same step, as another attempt.
+    Retry(Wait),
+    /// The same step, at no cost of attempts.
+    Snooze(Wait),
+}
+
+pub(super) struct Settling {
+    store: Store,
+    presence: Arc<Presence>,
+    running: Arc<Running>,
+}
+
+impl Settling {
+    pub(super) fn new(store: Store, presence: Arc<Presence>, running: Arc<Running>) -> Self {
+        Self { store, presence, running }
+    }
+
+    /// Stores until nothing more can come, or this life is over: then nothing of it can be stored.
+    pub(super) async fn run(self, mut ends: mpsc::Receiver<Ended>) {
+        let mut outage = Outage::of("storing what steps answered", self.store.clock());
+        let mut batch = Vec::with_capacity(BATCH);
+        while ends.recv_many(&mut batch, BATCH).await > 0 {
+            let mut parts = vec![std::mem::take(&mut batch)];
+            while let Some(mut part) = parts.pop() {
+                if self.presence.gone().is_cancelled() {
+                    self.free(&part);
+                    continue;
+                }
+                let stored = self.store_all(&part).await;
+                match stored {
+                    Ok(done) => {
+                        outage.note(&Ok(()));
+                        self.free(&part);
+                        self.follow_up(done).await;
+                    }
+                    Err(error) if error.is_outage() => {
+                        let backoff = outage.note::<()>(&Err(error)).unwrap_or_default();
+                        self.store.clock().sleep(backoff).await;
+                        parts.push(part);
+                    }
+                    // One of them cannot be stored: halve until it is alone.
+                    Err(_) if part.len() > 1 => {
+                        let rest = part.split_off(part.len() / 2);
+                        parts.extend([part, rest]);
+                    }
+                    Err(error) => {
+                        let task = part[0].fence.task;
+                        tracing::error!(task.id = %task, "what task {task} answered cannot be stored: {}", error.chain());
+                        self.give_up(part, &error.chain(), &mut parts);
+                    }
+                }
+            }
+        }
+    }
+
+    fn free(&self, part: &[Ended]) {
+        self.running.free(part.iter().map(|ended| ended.fence));
+        self.presence.set_running(self.running.len());
+    }
+
+    /// An answer that the database refuses fails its task; a failure that it refuses is left to whoever finds it.
+    fn give_up(&self, part: Vec<Ended>, why: &str, parts: &mut Vec<Vec<Ended>>) {
+        for ended in part {
+            if let Outcome::End(_, Why::Failed) = ended.outcome {
+                self.free(&[ended]);
+            } else {
+                let end = End::failed(format!("its answer cannot be stored: {why}"));
+                parts.push(vec![Ended { outcome: Outcome::End(end, Why::Failed), ..ended }]);
+            }
+        }
+    }
+
+    async fn store_all(&self, batch: &[Ended]) -> Result<Stored> {
+        within("storing what steps answered", async {
+            let me = self.presence.me();
+            let now = self.store.clock().now_ms();
+            let mut tx = self.store.begin().await?;
+            let deferring: Vec<Deferring> = batch.iter().filter_map(Ended::deferring).collect();
+            let deferred: HashSet<TaskId> = if deferring.is_empty() {
+                HashSet::new()
+            } else {
+                task::defer(&mut tx.db(), me, now, &deferring).await?.into_iter().collect()
+            };
+            let mut endings = Vec::new();
+            for ended in batch {
+                let end = match &ended.outcome {
+                    Outcome::End(end, why) => Some((end.clone(), *why)),
+                    Outcome::Defer { .. } | Outcome::Retry(_) | Outcome::Snooze(_) => {
+                        let refused = !deferred.contains(&ended.fence.task);
+                        refused.then(|| (End::cancelled("cancelled while it ran"), Why::Cancelled))
+                    }
+                };
+                if let Some((end, why)) = end {
+                    let ending = self.store.ending(ended.fence, TaskState::Running, &end, why)?;
+                    endings.push(Ending { holder: Some(me), who: Some(me), ..ending });
+                }
+            }
+            let over = if endings.is_empty() { Vec::new() } else { task::end(&mut tx.db(), now, &endings).await? };
+            tx.commit().await?;
+            let keys = deferring
+                .iter()
+                .filter(|d| deferred.contains(&d.fence.task))
+                .flat_map(|d| d.wait.keys())
+                .cloned()
+                .collect();
+            let passive = deferring.iter().any(|d| d.wait.is_passive());
+            let active = deferring.iter().any(|d| !d.wait.is_passive());
+            Ok(Stored { over, keys, passive, active })
+        })
+        .await
+    }
+
+    /// What follows a commit: hints, and the matching of what may have come before it.
+    async fn follow_up(&self, stored: Stored) {
+        let wake = self.store.wake();
+        if stored.passive {
+            wake.hint(Topic::Passive);
+        }
+        if stored.active {
+            wake.hint(Topic::Waiting);
+        }
+        let me = Some(self.presence.me());
+        let followed = match self.store.match_keys(&stored.keys, me).await {
+            Ok(_) => self.store.ended(&stored.over).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = followed {
+            tracing::debug!("waits that are over are found at the next match: {}", error.chain());
+        }
+    }
+}
+
+/// What a batch has changed.
+struct Stored {
+    over: Vec<TaskId>,
+    keys: Vec<String>,
+    passive: bool,
+    active: bool,
+}
+
+impl Ended {
+    fn deferring(&self) -> Option<Deferring> {
+        let (step, attempt, why, wait) = match &self.outcome {
+            Outcome::End(..) => return None,
+            Outcome::Defer { step, wait } => (Some(step.clone()), 1, Why::Deferred, wait),
+            Outcome::Retry(wait) => (None, self.attempt + 1, Why::Retry, wait),
+            Outcome::Snooze(wait) => (None, self.attempt, Why::Snooze, wait),
+        };
+        Some(Deferring { fence: self.fence, step, attempt, why, wait: wait.clone() })
+    }
+}
