@@ -76,7 +76,7 @@ enum Command {
 }
 
 impl Command {
-    async fn run(self, app: &App) -> Result<Exit, Failure> {
+    async fn run(self, app: &mut App) -> Result<Exit, Failure> {
         match self {
             Self::Dev(command) => command.run(app).await,
             Self::Triggerer(command) => command.run(app).await,
@@ -105,10 +105,10 @@ pub fn run() -> ExitCode {
 }
 
 fn obey(cli: Cli) -> Result<Exit, Failure> {
-    let app = App::new(cli.flags)?;
+    let mut app = App::new(cli.flags)?;
     app.start_log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(cli.command.run(&app));
+    let exit = runtime.block_on(cli.command.run(&mut app));
     // A look at a file on a mount that hangs must not keep the process.
     runtime.shutdown_background();
     exit

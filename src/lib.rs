@@ -19,9 +19,13 @@ pub mod vault;
 pub mod triggerer;
 pub mod worker;
 
+pub mod cli;
+
+pub mod demo;
 pub mod life;
 mod outage;
 pub mod presence;
+mod telemetry;
 mod upkeep;
 
 pub use error::{Error, Result};

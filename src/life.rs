@@ -5,8 +5,13 @@
 
 use std::{future::Future, io, pin::pin, time::Duration};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use futures::future::BoxFuture;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 
@@ -119,6 +124,34 @@ pub(crate) async fn serve<E>(
     }
 }
 
+/// Runs roles beside one another, each as a task of its own. The first that fails stops the others, and is the answer.
+///
+/// # Panics
+/// If a role does.
+pub(crate) async fn together<E: Send + 'static>(
+    stop: &Stop,
+    roles: impl IntoIterator<Item = (&'static str, BoxFuture<'static, Result<(), E>>)>,
+) -> Result<(), E> {
+    let mut running = JoinSet::new();
+    for (name, role) in roles {
+        running.spawn(role.instrument(tracing::error_span!("role", name)));
+    }
+    let mut ended = Ok(());
+    while let Some(joined) = running.join_next().await {
+        match joined.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                stop.soft.cancel();
+                ended = ended.and(Err(error));
+            }
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // Nobody aborts them but the set, when it is dropped.
+            Err(Err(_)) => {}
+        }
+    }
+    ended
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,5 +204,22 @@ mod tests {
         let signals = Signals::listen().unwrap();
         let ended: Result<Ended, &str> = serve(signals, &stop, &clock, DRAIN, async { Err("broken") }).await;
         assert_eq!(ended, Err("broken"));
+    }
+
+    #[tokio::test]
+    async fn one_role_that_fails_stops_the_others() {
+        let stop = Stop::new();
+        let other = stop.clone();
+        let roles: [(_, BoxFuture<'static, Result<(), &str>>); 2] = [
+            (
+                "patient",
+                Box::pin(async move {
+                    other.soft().cancelled().await;
+                    Ok(())
+                }),
+            ),
+            ("broken", Box::pin(async { Err("broken") })),
+        ];
+        assert_eq!(together(&stop, roles).await, Err("broken"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::{clock::Clock, error::Result};
@@ -68,12 +69,12 @@ pub(crate) fn jittered(period: Duration) -> Duration {
 
 /// Turns until stopped. `woken` is armed before each turn, or a wake-up in between would be lost; after a failed turn
 /// wake-ups are not listened to, so that they cannot defeat the back-off. Dropping a turn must be safe.
-pub(crate) async fn turns<W: Future>(
+pub(crate) async fn turns<W: Future, T: Future<Output = Result<(Turn, Duration)>>>(
     what: &'static str,
     clock: &Clock,
     stop: &CancellationToken,
     mut woken: impl FnMut() -> W,
-    mut turn: impl AsyncFnMut() -> Result<(Turn, Duration)>,
+    mut turn: impl FnMut() -> T,
 ) {
     let mut outage = Outage::of(what, clock);
     while !stop.is_cancelled() {
@@ -88,7 +89,11 @@ pub(crate) async fn turns<W: Future>(
                 () = clock.sleep(backoff) => continue,
             }
         }
-        let Ok((Turn::Idle, period)) = outcome else { continue };
+        let Ok((Turn::Idle, period)) = outcome else {
+            // A wake-up that came meanwhile may have more to say than "look again".
+            woken.now_or_never();
+            continue;
+        };
         tokio::select! {
             () = stop.cancelled() => {}
             _ = woken => {}

@@ -14,7 +14,7 @@ mod watch;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI32, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -36,6 +36,39 @@ use crate::{
 
 /// The shortest lease: three renewals must fit in it, on a database that takes its time.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// After how many renewals a replica compares what it is said to hold with what it runs, doubt or not.
+const AGREE_EVERY: i64 = 10;
+
+/// Whether the database may know of leases or claims that we don't, or no longer of some that we have: after a verb whose
+/// answer was lost, after a hint that something was called off, and every so many renewals.
+#[derive(Debug, Default)]
+pub(crate) struct Doubt {
+    raised: AtomicBool,
+    agreed_at: AtomicI64,
+}
+
+impl Doubt {
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn lower(&self) {
+        self.raised.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it is time to ask what is held. Until [settled](Self::settle) there is doubt.
+    pub(crate) fn is_due(&self, renewals: i64) -> Option<i64> {
+        let due = self.raised.load(Ordering::SeqCst) || renewals >= self.agreed_at.load(Ordering::SeqCst) + AGREE_EVERY;
+        due.then_some(renewals)
+    }
+
+    /// We agree, as of this many renewals.
+    pub(crate) fn settle(&self, renewals: i64) {
+        self.agreed_at.store(renewals, Ordering::SeqCst);
+        self.lower();
+    }
+}
 
 /// One life of one role, as the database knows it.
 #[derive(Debug)]
@@ -190,7 +223,7 @@ impl Pulse {
         let clock = self.store.clock();
         let sent = clock.monotonic();
         let running = self.shared.running.load(Ordering::Relaxed);
-        match bounded(period, replica::renew(&mut alone.db(), self.me, running, clock.now_ms())).await? {
+        match bounded(period, alone.run(async |db| replica::renew(db, self.me, running, clock.now_ms()).await)).await? {
             Some(_) => {
                 self.shared.renewed_at.store(millis(sent), Ordering::SeqCst);
                 self.shared.renewals.fetch_add(1, Ordering::SeqCst);
@@ -202,9 +235,9 @@ impl Pulse {
             }
         }
         let asked = clock.monotonic();
-        let time = bounded(period, replica::database_time(&mut alone.db())).await?;
+        let time = bounded(period, alone.run(replica::database_time)).await?;
         clock.learn(time, asked, clock.monotonic());
-        let peers = bounded(period, replica::peers(&mut alone.db(), self.me)).await?;
+        let peers = bounded(period, alone.run(async |db| replica::peers(db, self.me).await)).await?;
         for silent in watch.saw(clock.monotonic(), &peers) {
             self.declare(&mut alone, silent, period).await?;
         }
@@ -214,7 +247,7 @@ impl Pulse {
 
     async fn declare(&self, alone: &mut Alone, silent: Beat, period: Duration) -> Result<()> {
         let now = self.store.clock().now_ms();
-        if bounded(period, replica::declare_gone(&mut alone.db(), silent, now)).await? {
+        if bounded(period, alone.run(async |db| replica::declare_gone(db, silent, now).await)).await? {
             let peer = silent.incarnation;
             tracing::warn!(replica.incarnation = %peer, "replica {peer} has been silent for a lease: declared gone");
             self.store.wake().hint(crate::store::wake::Topic::Waiting);
@@ -229,7 +262,7 @@ impl Pulse {
                 Some(alone) => alone,
                 None => self.store.alone().await?,
             };
-            replica::leave(&mut alone.db(), self.me, self.store.clock().now_ms()).await
+            alone.run(async |db| replica::leave(db, self.me, self.store.clock().now_ms()).await).await
         };
         match bounded(self.lease / 3, goodbye).await {
             Ok(()) => {

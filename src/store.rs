@@ -11,6 +11,7 @@ pub mod queue;
 pub mod replica;
 pub mod report;
 pub mod retention;
+pub mod scratch;
 pub mod signal;
 pub mod task;
 pub mod trigger;
@@ -35,6 +36,7 @@ pub use self::{
     enqueue::NewTask,
     failure::Verdict,
     migrate::{migrations, pending_migrations},
+    wait::Wait,
 };
 use self::{wake::Wake, writer::Writer};
 use crate::{
@@ -168,7 +170,9 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx> {
         match &self.0.pool {
             Pool::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin().await?)),
-            Pool::Postgres(pool) => Ok(Tx::Postgres(Pooled::begin(pool, "begin").await?)),
+            Pool::Postgres(pool) => {
+                Ok(Tx::Postgres(Pooled::begin(pool, "begin isolation level read committed").await?))
+            }
         }
     }
 
@@ -179,7 +183,9 @@ impl Store {
     pub async fn read(&self) -> Result<Tx> {
         match &self.0.pool {
             Pool::Sqlite { readers, .. } => Ok(Tx::SqliteReader(Pooled::begin(readers, "begin").await?)),
-            Pool::Postgres(pool) => Ok(Tx::Postgres(Pooled::begin(pool, "begin read only").await?)),
+            Pool::Postgres(pool) => {
+                Ok(Tx::Postgres(Pooled::begin(pool, "begin isolation level read committed read only").await?))
+            }
         }
     }
 

@@ -12,13 +12,7 @@ mod firing;
 mod holding;
 mod undoing;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +29,7 @@ use crate::{
     kind,
     life::Stop,
     outage::{Outage, Turn, jittered, turns},
-    presence::{Presence, SHORTEST_LEASE},
+    presence::{Doubt, Presence, SHORTEST_LEASE},
     store::{
         BATCH, Store,
         replica::{Card, Role},
@@ -44,9 +38,6 @@ use crate::{
     },
     upkeep::{POLL, Upkeep},
 };
-
-/// After how many renewals a replica compares what it is said to hold with what it runs.
-const AGREE_EVERY: i64 = 10;
 
 /// How a triggerer runs.
 #[derive(Clone, Debug)]
@@ -208,48 +199,41 @@ impl<'a> Life<'a> {
     /// Takes what there is room for, and makes sure now and then that the database and we agree on what we hold.
     async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Fence>) {
         let (clock, wake) = (self.store.clock(), self.store.wake());
-        // Whether the database may know of leases that we don't, or no longer of some that we have.
-        let unsure = AtomicBool::new(false);
-        let mut agreed_at = self.presence.renewals();
-        let listening = async {
-            while !stop.is_cancelled() {
+        let doubt = Doubt::default();
+        let woken = || {
+            let (waiting, freed) = (wake.on(Topic::Waiting), self.holdings.freed());
+            let cancelled = wake.on(Topic::Cancelled);
+            let doubt = &doubt;
+            async move {
                 tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = wake.on(Topic::Cancelled) => unsure.store(true, Ordering::SeqCst),
+                    () = waiting => {}
+                    () = freed => {}
+                    () = cancelled => doubt.raise(),
                 }
             }
         };
-        let woken = || {
-            let (waiting, cancelled, freed) =
-                (wake.on(Topic::Waiting), wake.on(Topic::Cancelled), self.holdings.freed());
-            async move {
-                tokio::select! { () = waiting => {} () = cancelled => {} () = freed => {} }
-            }
-        };
-        let leasing = turns("leasing triggers", clock, stop, woken, async || {
-            if self.presence.is_parked() {
-                return Ok((Turn::Idle, POLL));
-            }
-            let renewals = self.presence.renewals();
-            if unsure.load(Ordering::SeqCst) || renewals >= agreed_at + AGREE_EVERY {
-                unsure.store(true, Ordering::SeqCst);
-                self.agree(arrived).await?;
-                unsure.store(false, Ordering::SeqCst);
-                agreed_at = renewals;
-            }
-            let room = self.holdings.room().min(BATCH);
-            if room == 0 {
-                return Ok((Turn::Idle, jittered(POLL)));
-            }
-            // Until the answer is here, or if it never comes.
-            unsure.store(true, Ordering::SeqCst);
-            let leases = self.home.lease(room, &self.holdings.aside(clock)).await?;
-            unsure.store(false, Ordering::SeqCst);
-            let count = leases.readable.len() + leases.unreadable.len();
-            self.adopt(leases, arrived).await;
-            Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
-        });
-        tokio::join!(leasing, listening);
+        turns("leasing triggers", clock, stop, woken, || self.lease_turn(&doubt, arrived)).await;
+    }
+
+    async fn lease_turn(&self, doubt: &Doubt, arrived: &mpsc::Sender<Fence>) -> Result<(Turn, Duration)> {
+        if self.presence.is_parked() {
+            return Ok((Turn::Idle, POLL));
+        }
+        if let Some(asked) = doubt.is_due(self.presence.renewals()) {
+            self.agree(arrived).await?;
+            doubt.settle(asked);
+        }
+        let room = self.holdings.room().min(BATCH);
+        if room == 0 {
+            return Ok((Turn::Idle, jittered(POLL)));
+        }
+        // Until the answer is here, or if it never comes.
+        doubt.raise();
+        let leases = self.home.lease(room, &self.holdings.aside(self.store.clock())).await?;
+        doubt.lower();
+        let count = leases.readable.len() + leases.unreadable.len();
+        self.adopt(leases, arrived).await;
+        Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
     }
 
     /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.

@@ -44,9 +44,9 @@ impl Upkeep<'_> {
         let (clock, wake) = (self.store.clock(), self.store.wake());
         let cursor = Mutex::new(None);
         tokio::join!(
-            turns("firing what is due", clock, stop, || wake.on(Topic::Passive), async || self.fire_due().await),
-            turns("sweeping", clock, stop, std::future::pending::<()>, async || self.sweep(&cursor).await),
-            turns("dropping what is old", clock, stop, std::future::pending::<()>, async || self.drop_old().await),
+            turns("firing what is due", clock, stop, || wake.on(Topic::Passive), || self.fire_due()),
+            turns("sweeping", clock, stop, std::future::pending::<()>, || self.sweep(&cursor)),
+            turns("dropping what is old", clock, stop, std::future::pending::<()>, || self.drop_old()),
         );
         drop(alone);
     }

@@ -15,7 +15,7 @@ pub use self::handler::{Registration, Tasks};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -25,11 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::{attempt::Attempts, running::Running, settling::Settling};
 use crate::{
+    clock::millis,
     error::{Error, Result},
     id::Incarnation,
     life::Stop,
     outage::{Outage, Turn, jittered, turns},
-    presence::{Presence, SHORTEST_LEASE},
+    presence::{Doubt, Presence, SHORTEST_LEASE},
     store::{
         BATCH, Scope, Store,
         replica::{Card, Role},
@@ -40,8 +41,8 @@ use crate::{
     upkeep::{POLL, Upkeep},
 };
 
-/// After how many renewals a replica compares what it is said to hold with what it runs.
-const AGREE_EVERY: i64 = 10;
+/// How soon a running step learns that its task was cancelled, where hints don't reach.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a worker runs.
 #[derive(Clone, Debug)]
@@ -145,6 +146,8 @@ struct Life<'a> {
     tasks: Arc<Tasks>,
     presence: Arc<Presence>,
     running: Arc<Running>,
+    /// When the database was last asked what runs here, in milliseconds of the monotonic clock.
+    agreed_at: AtomicI64,
 }
 
 impl<'a> Life<'a> {
@@ -158,7 +161,7 @@ impl<'a> Life<'a> {
         let me = presence.me();
         tracing::info!(replica.incarnation = %me, "worker {me} joined, with room for {} steps at once", settings.concurrency);
         let running = Arc::new(Running::new(settings.concurrency));
-        Self { store, settings, names, tasks, presence: Arc::new(presence), running }
+        Self { store, settings, names, tasks, presence: Arc::new(presence), running, agreed_at: AtomicI64::new(0) }
     }
 
     /// Stop claiming, let what runs finish within the drain limit under this incarnation, and only then leave.
@@ -220,46 +223,47 @@ impl<'a> Life<'a> {
     /// Claims what there is room for, and makes sure now and then that the database and we agree on what runs here.
     async fn claim(&self, stop: &CancellationToken, attempts: &Attempts) {
         let (clock, wake) = (self.store.clock(), self.store.wake());
-        // Whether the database may know of claims that we don't, or no longer of some that we have.
-        let unsure = AtomicBool::new(false);
-        let mut agreed_at = self.presence.renewals();
-        let listening = async {
-            while !stop.is_cancelled() {
+        let doubt = Doubt::default();
+        let woken = || {
+            let (ready, freed) = (wake.on(Topic::Ready), self.running.freed());
+            let cancelled = wake.on(Topic::Cancelled);
+            let doubt = &doubt;
+            async move {
                 tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = wake.on(Topic::Cancelled) => unsure.store(true, Ordering::SeqCst),
+                    () = ready => {}
+                    () = freed => {}
+                    () = cancelled => doubt.raise(),
                 }
             }
         };
-        let woken = || {
-            let (ready, cancelled, freed) = (wake.on(Topic::Ready), wake.on(Topic::Cancelled), self.running.freed());
-            async move {
-                tokio::select! { () = ready => {} () = cancelled => {} () = freed => {} }
-            }
-        };
-        let claiming = turns("claiming tasks", clock, stop, woken, async || {
-            if self.presence.is_parked() {
-                return Ok((Turn::Idle, POLL));
-            }
-            let renewals = self.presence.renewals();
-            if unsure.load(Ordering::SeqCst) || renewals >= agreed_at + AGREE_EVERY {
-                unsure.store(true, Ordering::SeqCst);
-                self.agree().await?;
-                unsure.store(false, Ordering::SeqCst);
-                agreed_at = renewals;
-            }
-            let room = self.running.room().min(BATCH);
-            if room == 0 || self.names.is_empty() {
-                return Ok((Turn::Idle, jittered(POLL)));
-            }
-            unsure.store(true, Ordering::SeqCst);
-            let claims = self.take(room).await?;
-            unsure.store(false, Ordering::SeqCst);
-            let count = claims.len();
-            self.start(claims, attempts).await?;
-            Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
-        });
-        tokio::join!(claiming, listening);
+        turns("claiming tasks", clock, stop, woken, || self.claim_turn(&doubt, attempts)).await;
+    }
+
+    async fn claim_turn(&self, doubt: &Doubt, attempts: &Attempts) -> Result<(Turn, Duration)> {
+        if self.presence.is_parked() {
+            return Ok((Turn::Idle, POLL));
+        }
+        // Who cancels may not be able to hint.
+        let now = millis(self.store.clock().monotonic());
+        if self.running.len() > 0 && now - self.agreed_at.load(Ordering::Relaxed) >= millis(CANCELLED_WITHIN) {
+            doubt.raise();
+        }
+        if let Some(asked) = doubt.is_due(self.presence.renewals()) {
+            self.agree().await?;
+            self.agreed_at.store(now, Ordering::Relaxed);
+            doubt.settle(asked);
+        }
+        let room = self.running.room().min(BATCH);
+        if room == 0 || self.names.is_empty() {
+            return Ok((Turn::Idle, jittered(POLL)));
+        }
+        // Until the answer is here, or if it never comes.
+        doubt.raise();
+        let claims = self.take(room).await?;
+        doubt.lower();
+        let count = claims.len();
+        self.start(claims, attempts).await?;
+        Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
     }
 
     async fn take(&self, room: usize) -> Result<Vec<task::Claim>> {

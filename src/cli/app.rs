@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
-use super::{config::Config, failure::{Exit, Failure}, output::Output};
+use super::{
+    config::Config,
+    failure::{Exit, Failure},
+    output::Output,
+};
 use crate::{
     store::{Options, Store, Url},
     telemetry::{self, LogFormat},
@@ -55,6 +59,15 @@ impl Flags {
     pub(super) fn output(&self) -> Output {
         if self.json { Output::Programs } else { Output::People }
     }
+
+    /// The command line so far, for advice that can be copied. A password is left out of it.
+    fn again(&self) -> String {
+        let mut words = vec![std::env::args().next().unwrap_or_else(|| "reveille".to_owned())];
+        words.extend(self.config.as_ref().map(|path| format!("--config {}", path.display())));
+        words.extend(self.database_url.as_ref().map(|url| format!("--database-url {url}")));
+        words.extend(self.key_file.as_ref().map(|path| format!("--key-file {}", path.display())));
+        words.join(" ")
+    }
 }
 
 /// What a command works with.
@@ -64,12 +77,14 @@ pub(super) struct App {
     /// The file that the configuration came from.
     pub(super) config_file: Option<PathBuf>,
     pub(super) output: Output,
+    /// How to call this binary again on the same database.
+    pub(super) again: String,
 }
 
 impl App {
     /// Reads the configuration and puts the flags over it.
     pub(super) fn new(flags: Flags) -> Result<Self, Failure> {
-        let output = flags.output();
+        let (output, again) = (flags.output(), flags.again());
         let (mut config, config_file) = Config::load(flags.config, std::env::vars_os())?;
         let verbose = match flags.verbose {
             0 => None,
@@ -81,7 +96,7 @@ impl App {
         config.payload_limit = flags.payload_limit.unwrap_or(config.payload_limit);
         config.log = flags.log.or(verbose).unwrap_or(config.log);
         config.log_format = flags.log_format.unwrap_or(config.log_format);
-        Ok(Self { config, config_file, output })
+        Ok(Self { config, config_file, output, again })
     }
 
     /// Begins to log.

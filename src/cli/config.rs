@@ -21,6 +21,9 @@ use crate::{
 /// The file that is read if there is one and no other is named.
 const FILE: &str = "reveille.toml";
 
+/// By how much the worker's own limit comes after the process's.
+const DROP: Duration = Duration::from_secs(2);
+
 /// Every setting, by the names of the file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -131,6 +134,24 @@ impl Config {
         Ok((config, file))
     }
 
+    /// How a triggerer runs that is told this.
+    pub(super) fn triggerer_settings(&self, label: String) -> Result<triggerer::Settings, Failure> {
+        self.validate()?;
+        let Triggerer { capacity, queues, lease } = self.triggerer.clone();
+        let kept = self.retention.kept;
+        Ok(triggerer::Settings { capacity, queues, label, lease, kept, ..triggerer::Settings::default() })
+    }
+
+    /// How a worker runs that is told this.
+    pub(super) fn worker_settings(&self, label: String) -> Result<worker::Settings, Failure> {
+        self.validate()?;
+        let Worker { concurrency, queues, names, lease, drain, deferrable } = self.worker.clone();
+        let kept = self.retention.kept;
+        // The process counts the drain and says how it ended; the worker's own limit is there for its other users.
+        let drain = drain.saturating_add(DROP);
+        Ok(worker::Settings { concurrency, queues, names, label, lease, drain, deferrable, kept })
+    }
+
     /// Refuses what reads but cannot work. After the flags, which may mend it.
     pub(super) fn validate(&self) -> Result<(), Failure> {
         let too_small = |key: &str, flag: &str, role: &str, what: &str| {
@@ -158,7 +179,9 @@ impl Config {
 /// Says which setting has a value that does not fit it, and where that stands.
 fn misfit(error: ConfigError, variables: &HashMap<String, String>, keys: &Keys) -> Failure {
     let (key, what) = match error {
-        ConfigError::Type { key, unexpected, expected, .. } => (key, format!("expected {expected}, found {unexpected}")),
+        ConfigError::Type { key, unexpected, expected, .. } => {
+            (key, format!("expected {expected}, found {unexpected}"))
+        }
         ConfigError::At { key, error, .. } => (key, error.to_string()),
         error => (None, error.to_string()),
     };

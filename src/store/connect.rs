@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection, PgPool, SqliteConnection,
+    ConnectOptions, Connection, PgPool, SqliteConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -95,16 +95,16 @@ impl Url {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY)
             .foreign_keys(false)
+            .disable_statement_logging()
     }
 
     pub(super) fn postgres_options(text: &str) -> Result<PgConnectOptions> {
         let options = PgConnectOptions::from_str(text)
             .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))?;
-        Ok(options.application_name("reveille").options([
-            ("statement_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "10s"),
-            ("default_transaction_isolation", "read\\ committed"),
-        ]))
+        Ok(options
+            .application_name("reveille")
+            .disable_statement_logging()
+            .options([("statement_timeout", "5s"), ("idle_in_transaction_session_timeout", "10s")]))
     }
 }
 

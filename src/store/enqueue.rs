@@ -50,7 +50,7 @@ enum Start {
     When(Box<Deferral>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Dedupe {
     key: String,
     window: Option<Duration>,
@@ -246,19 +246,22 @@ impl Store {
     /// As [`enqueue`](Self::enqueue).
     pub async fn enqueue_in(&self, db: &mut Db<'_>, tasks: Vec<NewTask>) -> Result<Vec<TaskId>> {
         let now = self.clock().now_ms();
-        let mut ids = Vec::with_capacity(tasks.len());
+        tasks.iter().try_for_each(NewTask::validate)?;
+        let given: Vec<Uuid> = tasks.iter().filter_map(|task| Some(task.id?.0)).collect();
+        // One that is there, or comes twice in this batch, changes nothing: it takes no key either.
+        let mut seen = known(db, &given).await?;
+        let mut ids: Vec<TaskId> = tasks.iter().map(|task| task.id.unwrap_or_else(TaskId::mint)).collect();
+        let mut tasks: Vec<(usize, NewTask)> =
+            tasks.into_iter().enumerate().filter(|(at, _)| seen.insert(ids[*at])).collect();
+        // Keys in their order, and then tasks in theirs, so that two batches with the same ones wait for each other in turn.
+        tasks.sort_by(|(_, a), (_, b)| (&a.name, &a.dedupe).cmp(&(&b.name, &b.dedupe)));
         let mut rows = Vec::with_capacity(tasks.len());
-        let mut seen = HashSet::new();
-        for task in tasks {
-            task.validate()?;
-            let own = task.id.unwrap_or_else(TaskId::mint);
-            let id = match &task.dedupe {
-                Some(dedupe) => reserve(db, &task.name, dedupe, own, now).await?,
-                None => own,
-            };
-            ids.push(id);
-            // Somebody else's, found by its key; or named twice in this batch: the first stands.
-            if id != own || !seen.insert(id) {
+        for (at, task) in tasks {
+            let own = ids[at];
+            if let Some(dedupe) = &task.dedupe {
+                ids[at] = reserve(db, &task.name, dedupe, own, now).await?;
+            }
+            if ids[at] != own {
                 continue;
             }
             let step = self.seal(Purpose::Step, "step", &task.step)?;
@@ -268,8 +271,9 @@ impl Store {
                 Start::After(delay) => Some(Wait::until(now.saturating_add(millis(*delay)))),
                 Start::When(deferral) => Some(self.arm(deferral)?),
             };
-            rows.push(Row { id: id.0, task, step, wait });
+            rows.push(Row { id: own.0, task, step, wait });
         }
+        rows.sort_by_key(|row| row.id);
         for queue in rows.iter().map(|row| row.task.queue.as_str()).collect::<BTreeSet<_>>() {
             super::queue::know(db, queue).await?;
         }
@@ -301,6 +305,35 @@ impl Store {
         }
         Ok(keys)
     }
+}
+
+/// Which of these ids are there, unfinished or finished. The unfinished are locked: what ends at this moment is waited
+/// for, and then found among the finished.
+async fn known(db: &mut Db<'_>, given: &[Uuid]) -> Result<HashSet<TaskId>> {
+    let mut known = Vec::new();
+    if given.is_empty() {
+        return Ok(HashSet::new());
+    }
+    match db {
+        Db::Postgres(c) => {
+            for text in [
+                "select id from reveille_task where id = any($1) order by id for update",
+                "select id from reveille_finished where id = any($1)",
+            ] {
+                let found: Result<Vec<Uuid>, _> = sqlx::query_scalar(text).bind(given).fetch_all(&mut **c).await;
+                known.extend(found.map_err(doing("looking for tasks that are there"))?);
+            }
+        }
+        Db::Sqlite(c) => {
+            let text =
+                "select id from reveille_task where id = $1 union all select id from reveille_finished where id = $1";
+            for id in given {
+                let found: Result<Option<Uuid>, _> = sqlx::query_scalar(text).bind(id).fetch_optional(&mut **c).await;
+                known.extend(found.map_err(doing("looking for tasks that are there"))?);
+            }
+        }
+    }
+    Ok(known.into_iter().map(TaskId).collect())
 }
 
 /// Takes a dedupe key for `id`, or answers who has it.

@@ -30,7 +30,7 @@ pub(super) async fn know(db: &mut Db<'_>, name: &str) -> Result<()> {
 /// If the database does not answer.
 pub async fn list(db: &mut Db<'_>) -> Result<Vec<Queue>> {
     let text = "select q.name, q.paused_at,
-                       (select count(*) from (select 1 from reveille_task k where k.queue = q.name and k.state = 'ready' limit 10000) some) as ready
+                       (select count(*) from (select 1 from reveille_task k where k.queue = q.name and k.state = 'ready' limit 10000) as counted) as ready
                   from reveille_queue q order by q.name";
     each!(db, c => sqlx::query_as(text).fetch_all(&mut **c).await).map_err(doing("listing queues"))
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::{Connection, PgConnection, SqliteConnection};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{Db, Store, TIME_OUT, Url, doing, each};
@@ -79,38 +79,47 @@ pub struct Beat {
     pub beat: i64,
 }
 
-/// A connection of its own, outside the pool, so that renewing depends on nothing else.
+/// What renewing uses, so that it depends on nothing else: on PostgreSQL a connection outside the pool. SQLite has one
+/// writer, whose queue is fair: a connection of its own would contend for the file with it, and starve.
 #[derive(Debug)]
 pub enum Alone {
     /// SQLite.
-    Sqlite(SqliteConnection),
+    Sqlite(Store),
     /// PostgreSQL.
     Postgres(PgConnection),
 }
 
 impl Alone {
-    /// What verbs take. Each statement commits by itself.
-    pub fn db(&mut self) -> Db<'_> {
+    /// Runs one statement, which commits by itself.
+    ///
+    /// # Errors
+    /// What the statement answers, or that it was not committed.
+    pub async fn run<T>(&mut self, statement: impl AsyncFnOnce(&mut Db<'_>) -> Result<T>) -> Result<T> {
         match self {
-            Self::Sqlite(connection) => Db::Sqlite(connection),
-            Self::Postgres(connection) => Db::Postgres(connection),
+            Self::Sqlite(store) => {
+                let mut tx = store.begin().await?;
+                let answer = statement(&mut tx.db()).await?;
+                tx.commit().await?;
+                Ok(answer)
+            }
+            Self::Postgres(connection) => statement(&mut Db::Postgres(connection)).await,
         }
     }
 }
 
 impl Store {
-    /// Opens a connection outside the pool.
+    /// What renewing uses.
     ///
     /// # Errors
     /// If the database cannot be reached.
     pub async fn alone(&self) -> Result<Alone> {
         match self.url() {
-            Url::Sqlite(path) => {
-                SqliteConnection::connect_with(&Url::sqlite_options(path, false)).await.map(Alone::Sqlite)
+            Url::Sqlite(_) => Ok(Alone::Sqlite(self.clone())),
+            Url::Postgres(text) => {
+                let connection = PgConnection::connect_with(&Url::postgres_options(text)?).await;
+                connection.map(Alone::Postgres).map_err(doing("connecting"))
             }
-            Url::Postgres(text) => PgConnection::connect_with(&Url::postgres_options(text)?).await.map(Alone::Postgres),
         }
-        .map_err(doing("connecting"))
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Db, Store, doing, each, history::Transition};
 use crate::{
     error::{Error, Result},
-    id::TaskId,
+    id::{BatchId, TaskId},
     task::{End, Step, Woken},
     vault::Purpose,
 };
@@ -217,6 +217,40 @@ async fn wait_of(db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
     Ok(Some(wait))
 }
 
+/// How many tasks are where, each counted up to 100,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Census {
+    /// Ready to be claimed.
+    pub ready: i64,
+    /// Held by a worker.
+    pub running: i64,
+    /// Waiting, as a row.
+    pub deferred: i64,
+    /// Among these, with an active trigger that a triggerer holds.
+    pub held: i64,
+}
+
+impl Store {
+    /// Counts what there is, of one batch or of all.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn census(&self, batch: Option<BatchId>) -> Result<Census> {
+        let by_state = "select state, count(*) from (select state from reveille_task where (batch = $1 or $1 is null) limit 100000) as counted group by state";
+        let held =
+            "select count(*) from (select 1 from reveille_trigger where holder is not null limit 100000) as counted";
+        let mut tx = self.read().await?;
+        let states: Vec<(String, i64)> =
+            each!(&mut tx.db(), c => sqlx::query_as(by_state).bind(batch.map(|batch| batch.0)).fetch_all(&mut **c).await)
+                .map_err(doing("counting tasks"))?;
+        let held: i64 = each!(&mut tx.db(), c => sqlx::query_scalar(held).fetch_one(&mut **c).await)
+            .map_err(doing("counting triggers"))?;
+        tx.commit().await?;
+        let of = |word: &str| states.iter().find(|(state, _)| state == word).map_or(0, |(_, count)| *count);
+        Ok(Census { ready: of("ready"), running: of("running"), deferred: of("deferred"), held })
+    }
+}
+
 /// Something that does not move by itself, and how much of it there is, counted up to 1,000.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
@@ -286,12 +320,12 @@ async fn examine(db: &mut Db<'_>) -> Result<Vec<Finding>> {
     }
     for (text, problem, advice) in [
         (
-            "select count(*) from (select 1 from reveille_undo where dead_at is not null limit 1000) some",
+            "select count(*) from (select 1 from reveille_undo where dead_at is not null limit 1000) as counted",
             "cancelled wait(s) could not be undone",
             "see the triggerer's log for why, and undo them by hand",
         ),
         (
-            "select count(*) from (select 1 from reveille_finished where day = -1 limit 1000) some",
+            "select count(*) from (select 1 from reveille_finished where day = -1 limit 1000) as counted",
             "task(s) failed for good",
             "`reveille task list --state failed`",
         ),

@@ -1,6 +1,6 @@
 //! Tasks: claim, defer, end, cancel, and what is done for those whose worker is gone.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use uuid::Uuid;
 
@@ -41,6 +41,7 @@ struct ClaimRow {
     name: String,
     queue: String,
     priority: i16,
+    ready_at: Option<i64>,
     generation: i32,
     turn: i32,
     attempt: i32,
@@ -80,7 +81,7 @@ pub(super) fn retry(max_attempts: i32, backoff_ms: i64, cap_ms: i64) -> Retry {
 /// If the database does not answer: then [`held`] tells what was claimed.
 pub async fn claim(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, limit: usize) -> Result<Vec<Claim>> {
     let limit = limit as i64;
-    let rows: Vec<ClaimRow> = match db {
+    let mut rows: Vec<ClaimRow> = match db {
         Db::Postgres(c) => {
             let query = sqlx::query_as(include_str!("sql/claim.postgres.sql"));
             let query = query.bind(scope.queues.as_deref()).bind(&scope.kinds).bind(me.0).bind(now).bind(limit);
@@ -99,6 +100,8 @@ pub async fn claim(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
         }
     }
     .map_err(doing("claiming"))?;
+    // The right ones come in any order.
+    rows.sort_by_key(|row| (Reverse(row.priority), row.ready_at, row.id));
     Ok(rows.into_iter().map(Claim::from).collect())
 }
 

@@ -28,7 +28,7 @@ pub struct Wait {
 
 impl Wait {
     /// A timer that leads to the same step again: a retry, a snooze, a delayed start.
-    pub(crate) fn until(wake_at: i64) -> Self {
+    pub fn until(wake_at: i64) -> Self {
         Self {
             since: wake_at,
             kind: "timer".to_owned(),
@@ -67,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::BadSpec`] or [`Error::TooLarge`].
-    pub(crate) fn arm(&self, deferral: &Deferral) -> Result<Wait> {
+    pub fn arm(&self, deferral: &Deferral) -> Result<Wait> {
         let since = self.clock().now();
         let now = since.as_millisecond();
         let parts = kind::split(&*deferral.trigger)?;

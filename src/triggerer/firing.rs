@@ -140,7 +140,7 @@ impl Firing {
             What::Fire(_) | What::Sleep(_) => None,
         };
         let verdicts: Vec<Verdict> = fails.iter().filter_map(verdict).collect();
-        self.persist(outage, async || self.home.fail(verdicts.clone()).await).await;
+        self.persist(outage, || self.home.fail(verdicts.clone())).await;
         self.let_go(fails);
     }
 
@@ -153,12 +153,12 @@ impl Firing {
             What::Fire(_) | What::Fail(_) => None,
         };
         let batch: Vec<_> = sleeps.iter().filter_map(wake).collect();
-        self.persist(outage, async || self.home.release(&batch).await).await;
+        self.persist(outage, || self.home.release(&batch)).await;
         self.let_go(sleeps);
     }
 
     /// Tries until it is stored, while this life may decide anything: what only a holder may say is dropped when it is over.
-    async fn persist(&self, outage: &mut Outage, store: impl AsyncFn() -> Result<()>) {
+    async fn persist<S: Future<Output = Result<()>>>(&self, outage: &mut Outage, store: impl Fn() -> S) {
         while !self.presence.gone().is_cancelled() {
             if self.presence.is_parked() {
                 self.clock.sleep(PARKED).await;

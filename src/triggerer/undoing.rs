@@ -32,23 +32,18 @@ const RETRY: Retry =
 /// Undoes until stopped.
 pub(super) async fn run(life: &Life<'_>, stop: &CancellationToken) {
     let wake = life.store.wake();
-    turns(
-        "undoing",
-        life.store.clock(),
-        stop,
-        || wake.on(Topic::Waiting),
-        async || {
-            if life.presence.is_parked() {
-                return Ok((Turn::Idle, PERIOD));
-            }
-            let due = life.home.cancelled(AT_ONCE).await?;
-            let count = due.len();
-            let attempts = futures::future::join_all(due.into_iter().map(|undoing| attempt(life, undoing))).await;
-            attempts.into_iter().collect::<Result<()>>()?;
-            Ok((if count == AT_ONCE { Turn::Full } else { Turn::Idle }, jittered(PERIOD)))
-        },
-    )
-    .await;
+    turns("undoing", life.store.clock(), stop, || wake.on(Topic::Waiting), || turn(life)).await;
+}
+
+async fn turn(life: &Life<'_>) -> Result<(Turn, Duration)> {
+    if life.presence.is_parked() {
+        return Ok((Turn::Idle, PERIOD));
+    }
+    let due = life.home.cancelled(AT_ONCE).await?;
+    let count = due.len();
+    let attempts = futures::future::join_all(due.into_iter().map(|undoing| attempt(life, undoing))).await;
+    attempts.into_iter().collect::<Result<()>>()?;
+    Ok((if count == AT_ONCE { Turn::Full } else { Turn::Idle }, jittered(PERIOD)))
 }
 
 async fn attempt(life: &Life<'_>, undoing: Undoing) -> Result<()> {

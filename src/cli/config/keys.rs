@@ -47,6 +47,7 @@ impl Key<'_> {
     }
 }
 
+#[cfg(test)]
 pub(super) fn known() -> impl Iterator<Item = Key<'static>> {
     KNOWN.into_iter().map(Key)
 }
@@ -78,7 +79,8 @@ fn unknown_variable(name: &str, known: impl Iterator<Item = String>) -> Failure 
     let failure = Failure::usage(format!("unknown variable {name} in the environment"));
     // What Kubernetes sets in every pod for a service that is named like us.
     if name.starts_with("REVEILLE_SERVICE_") || name.starts_with("REVEILLE_PORT") {
-        return failure.help("Kubernetes sets it for a service named reveille: set enableServiceLinks: false for the pod");
+        return failure
+            .help("Kubernetes sets it for a service named reveille: set enableServiceLinks: false for the pod");
     }
     failure.help(format!("{}; unset it if it is not meant for reveille", nearest(name, known)))
 }
@@ -132,7 +134,8 @@ impl Keys {
     /// Sections are not keys: only what is in them is, and what is no section of ours as a whole.
     fn collect(&mut self, section: &str, table: &DeTable<'_>, line_of: &impl Fn(usize) -> usize) {
         for (name, value) in table {
-            let key = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
+            let key =
+                if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
             match value.get_ref() {
                 DeValue::Table(inner) if is_section(&key) => self.collect(&key, inner, line_of),
                 _ => {
@@ -204,7 +207,9 @@ mod tests {
 
     #[test]
     fn an_unknown_section_is_an_unknown_key() {
-        assert!(advice("[database]\nurl = 'x'").starts_with("line 1: unknown key \"database\"; did you mean database_url?"));
+        assert!(
+            advice("[database]\nurl = 'x'").starts_with("line 1: unknown key \"database\"; did you mean database_url?")
+        );
     }
 
     #[test]

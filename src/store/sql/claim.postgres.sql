@@ -1,22 +1,26 @@
 -- Claims the tasks that come first: by priority, then by the time of first being ready.
 --  $1 queues (null: all)  $2 names  $3 me  $4 now  $5 how many  $6 set aside
 -- Walks one index range a queue, name and priority (a plain "any(…) order by" would read the whole backlog, and what
--- cannot run beside it), looks at twice as many as wanted so that claimers in step do not block one another, and locks
--- only those that it takes.
+-- cannot run beside it), and goes to a lower priority only if it must. It looks at more than it wants, so that claimers
+-- in step do not come away empty, and locks only those that it takes.
 with first as materialized (
-       select c.id, c.priority, c.ready_at
+       select c.id
          from generate_series(3, 0, -1) as p(priority),
-              reveille_queue q,
-              unnest($2::text[]) as n(name),
-              lateral (select k.id, k.priority, k.ready_at
-                         from reveille_task k
-                        where k.state = 'ready' and k.queue = q.name and k.name = n.name and k.priority = p.priority::smallint
-                          and k.id <> all($6::uuid[])
-                        order by k.ready_at
-                        limit $5 * 2) c
-        where q.paused_at is null and ($1::text[] is null or q.name = any($1))
-        order by c.priority desc, c.ready_at
-        limit $5 * 2),
+              lateral (select r.id, r.ready_at
+                         from reveille_queue q,
+                              unnest($2::text[]) as n(name),
+                              lateral (select k.id, k.ready_at
+                                         from reveille_task k
+                                        where k.state = 'ready' and k.queue = q.name and k.name = n.name
+                                          and k.priority = p.priority::smallint
+                                          and (k.expires_at is null or k.expires_at > $4)
+                                          and k.id <> all($6::uuid[])
+                                        order by k.ready_at
+                                        limit $5 * 2 + 100) r
+                        where q.paused_at is null and ($1::text[] is null or q.name = any($1))
+                        order by r.ready_at
+                        limit $5 * 2 + 100) c
+        limit $5 * 2 + 100),
      taken as materialized (
        select k.id
          from first f,
@@ -33,4 +37,4 @@ with first as materialized (
      told as (
        insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
        select $4 / 86400000 % 32, id, $4, generation, turn, attempt, 'ready', 'running', 'claimed', $3 from mine)
-select * from mine order by priority desc, ready_at
+select * from mine

@@ -13,6 +13,7 @@ update reveille_task
                   on k.rowid in (select x.rowid
                                    from reveille_task x
                                   where x.state = 'ready' and x.queue = q.name and x.name = n.value and x.priority = p.priority
+                                    and (x.expires_at is null or x.expires_at > $4)
                                     and hex(x.id) not in (select value from json_each($6))
                                   order by x.ready_at
                                   limit $5)

@@ -38,6 +38,15 @@ pub enum Outcome {
     Skip(String),
 }
 
+/// What became of an event, once that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It decided. A trigger that consumed something to see it acknowledges that now; also for one that is fired again.
+    Accepted,
+    /// Something else had decided. A trigger that consumed something gives it back.
+    Refused,
+}
+
 impl Event {
     /// Resumes the task with a payload.
     ///

@@ -30,7 +30,7 @@ mod trigger;
 
 pub use context::{Context, Memory};
 pub use error::Error;
-pub use event::{Answer, Event, Outcome};
+pub use event::{Answer, Event, Outcome, Receipt};
 pub use spacing::Spacing;
 pub use trigger::{Key, Trigger, Wait};
 

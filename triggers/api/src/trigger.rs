@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Answer, Context, Error, Spacing};
+use crate::{Answer, Context, Error, Receipt, Spacing};
 
 /// Knows how to tell whether something has happened.
 ///
@@ -43,6 +43,12 @@ pub trait Trigger: fmt::Debug + Send + Sync {
     /// How long one check may take; `None` for a check that lasts, such as one that listens on a connection.
     fn time_out(&self) -> Option<Duration> {
         Some(Duration::from_secs(30))
+    }
+
+    /// Learns what became of the event that the last check on this replica fired, after that is stored. If the process
+    /// dies in between, nobody is told: an unacknowledged message comes again, and is seen again.
+    async fn settled(&self, cx: &Context, receipt: Receipt) {
+        let _ = (cx, receipt);
     }
 
     /// Lets go of what this replica holds for the trigger, whatever the reason. Touches nothing that is shared.

@@ -1,0 +1,173 @@
+//! `reveille doctor`
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{
+    app::App,
+    failure::{Exit, Failure},
+    fleet::Fleet,
+    output::{BAD, FAINT, GOOD},
+    replica, serve,
+};
+use crate::{
+    kind,
+    store::{Store, migrations, replica::Role},
+    worker::Tasks,
+};
+
+/// Find out what is wrong: configuration, key, database, replicas, and what does not move
+///
+/// The exit code is 0 if all is well, and 1 if anything is not.
+#[derive(Debug, clap::Args)]
+pub(super) struct Doctor {}
+
+impl Doctor {
+    pub(super) async fn run(self, app: &App) -> Result<Exit, Failure> {
+        let mut report = Report::default();
+        report.take("binary", binary());
+        report.take("settings", settings(app));
+        let has_key = report.take("key file", app.vault().map(|_| app.key_file().display().to_string()));
+        match app.open().await {
+            Ok(store) => {
+                report.good("database", format!("{}, which the key opens", app.url()));
+                report.good("schema", format!("up to date, at migration {}", migrations(app.url()).count()));
+                replicas(&mut report, &replica::fleet(&store).await?);
+                findings(&mut report, &store).await?;
+                app.close(store).await;
+            }
+            Err(failure) if has_key || failure.exit() == Exit::Database => report.bad("database", &failure),
+            Err(_) => report.untried("database", format!("{}, for want of the key", app.url())),
+        }
+        app.output.print(&report)?;
+        Ok(if report.ok() { Exit::Fine } else { Exit::Wrong })
+    }
+}
+
+fn binary() -> Result<String, Failure> {
+    let (kinds, tasks) = (kind::kinds()?, Tasks::linked());
+    tasks.validate()?;
+    let count = tasks.names().count();
+    Ok(format!("reveille {}, with {} trigger kind(s) and {count} task(s)", env!("CARGO_PKG_VERSION"), kinds.len()))
+}
+
+fn settings(app: &App) -> Result<String, Failure> {
+    app.config.triggerer_settings(serve::host())?;
+    app.config.worker_settings(serve::host())?;
+    Ok(match &app.config_file {
+        Some(path) => format!("from {}, and what goes before it", path.display()),
+        None => "no file; from flags, variables and defaults".to_owned(),
+    })
+}
+
+fn replicas(report: &mut Report, fleet: &Fleet) {
+    let (triggerers, workers) = (fleet.live(Role::Triggerer).len(), fleet.live(Role::Worker).len());
+    report.good("replicas", format!("{triggerers} triggerer(s) and {workers} worker(s) are live"));
+    for role in [Role::Triggerer, Role::Worker] {
+        for replica in fleet.silent(role) {
+            let (name, silence) = (fleet.name(replica.incarnation), fleet.silence(replica));
+            let silent =
+                Failure::wrong(format!("{name} has shown no life for {silence}, and nobody has declared it gone"));
+            report.bad("replicas", &silent.help(format!("start a {role}: it notices within a lease, and takes over")));
+        }
+    }
+}
+
+async fn findings(report: &mut Report, store: &Store) -> Result<(), Failure> {
+    let findings = store.examine().await?;
+    if findings.is_empty() {
+        report.good("tasks", "whatever waits or is ready can be taken".to_owned());
+    }
+    for finding in findings {
+        report.bad("finding", &Failure::wrong(finding.problem).help(finding.advice));
+    }
+    Ok(())
+}
+
+/// Everything that was looked at, in order.
+#[derive(Default)]
+struct Report(Vec<Check>);
+
+#[derive(Serialize)]
+struct Check {
+    check: &'static str,
+    state: State,
+    message: String,
+    help: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Good,
+    Bad,
+    Untried,
+}
+
+impl Report {
+    fn good(&mut self, check: &'static str, message: String) {
+        self.0.push(Check { check, state: State::Good, message, help: None });
+    }
+
+    fn untried(&mut self, check: &'static str, message: String) {
+        self.0.push(Check { check, state: State::Untried, message, help: None });
+    }
+
+    fn bad(&mut self, check: &'static str, failure: &Failure) {
+        let help = failure.advice().map(str::to_owned);
+        self.0.push(Check { check, state: State::Bad, message: failure.to_string(), help });
+    }
+
+    /// Whether it was good.
+    fn take(&mut self, check: &'static str, outcome: Result<String, Failure>) -> bool {
+        match outcome {
+            Ok(message) => self.good(check, message),
+            Err(failure) => {
+                self.bad(check, &failure);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn problems(&self) -> usize {
+        self.0.iter().filter(|check| check.state == State::Bad).count()
+    }
+
+    fn ok(&self) -> bool {
+        self.problems() == 0
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            ok: bool,
+            checks: &'a [Check],
+        }
+        Form { ok: self.ok(), checks: &self.0 }.serialize(serializer)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Check { check, state, message, help } in &self.0 {
+            let (style, mark) = match state {
+                State::Good => (GOOD, "✓"),
+                State::Bad => (BAD, "✗"),
+                State::Untried => (FAINT, "-"),
+            };
+            writeln!(f, "{style}{mark}{style:#} {check:<10}{message}")?;
+            if let Some(help) = help {
+                writeln!(f, "            {FAINT}{help}{FAINT:#}")?;
+            }
+        }
+        match self.problems() {
+            0 => writeln!(f, "\nall is well"),
+            1 => writeln!(f, "\n1 problem"),
+            count => writeln!(f, "\n{count} problems"),
+        }
+    }
+}

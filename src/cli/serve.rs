@@ -1,0 +1,48 @@
+//! What the commands that serve have in common: signals, hints, draining, and how it ended.
+
+use std::time::Duration;
+
+use super::{
+    app::App,
+    failure::{Exit, Failure},
+};
+use crate::{
+    error::Result,
+    life::{self, Ended, Signals, Stop},
+    store::Store,
+};
+
+/// How long a triggerer has to settle what has fired.
+pub(super) const SETTLE: Duration = Duration::from_secs(30);
+
+/// Runs roles until they end or are stopped, passing on hints between the processes meanwhile.
+pub(super) async fn serve<R>(
+    app: &App,
+    store: Store,
+    drain: Duration,
+    roles: impl FnOnce(Stop) -> R,
+) -> Result<Exit, Failure>
+where
+    R: Future<Output = Result<()>>,
+{
+    let signals = Signals::listen()?;
+    let stop = Stop::new();
+    let relay = tokio::spawn({
+        let (store, soft) = (store.clone(), stop.soft().clone());
+        async move { store.relay(soft).await }
+    });
+    let ended = life::serve(signals, &stop, store.clock(), drain, roles(stop.clone())).await;
+    stop.soft().cancel();
+    relay.await.map_err(|error| Failure::new(Exit::Wrong, error))?;
+    app.close(store).await;
+    Ok(match ended? {
+        Ended::Finished => Exit::Fine,
+        Ended::DrainPassed => Exit::Wrong,
+        Ended::Interrupted => Exit::Interrupted,
+    })
+}
+
+/// The name of this host, to tell replicas apart by.
+pub(super) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
