@@ -5,6 +5,7 @@
 
 mod app;
 mod config;
+mod demo;
 mod dev;
 mod doctor;
 mod failure;
@@ -61,6 +62,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Dev(dev::Dev),
     Triggerer(triggerer::Triggerer),
     Worker(worker::Worker),
@@ -78,6 +80,7 @@ enum Command {
 impl Command {
     async fn run(self, app: &mut App) -> Result<Exit, Failure> {
         match self {
+            Self::Demo(command) => command.run(app).await,
             Self::Dev(command) => command.run(app).await,
             Self::Triggerer(command) => command.run(app).await,
             Self::Worker(command) => command.run(app).await,
@@ -106,6 +109,10 @@ pub fn run() -> ExitCode {
 
 fn obey(cli: Cli) -> Result<Exit, Failure> {
     let mut app = App::new(cli.flags)?;
+    if let Command::Demo(_) = cli.command {
+        // It shows what happens by itself, and some of that is meant to go wrong.
+        app.log_errors_only();
+    }
     app.start_log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(cli.command.run(&mut app));
@@ -120,8 +127,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
     if wants_json && !asked {
         let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text);
-        return Output::Programs.fail(&Failure::usage(text.trim())).into();
+        // What follows is how to use the command, for people.
+        let what = text.split("\n\nUsage:").next().unwrap_or(&text).split("\n\nFor more").next().unwrap_or(&text);
+        let words: Vec<&str> = what.strip_prefix("error: ").unwrap_or(what).split_whitespace().collect();
+        return Output::Programs.fail(&Failure::usage(words.join(" "))).into();
     }
     if let Err(error) = error.print() {
         tracing::debug!("the help was not read to its end: {error}");

@@ -10,7 +10,10 @@ mod tasks;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,6 +65,8 @@ pub struct Settings {
 pub struct Progress {
     /// How many tasks there are.
     pub tasks: usize,
+    /// Whether they have all been added.
+    pub all_added: bool,
     /// Where they are.
     pub census: Census,
 }
@@ -181,6 +186,7 @@ impl Stage {
         let acts = Arc::new(Mutex::new(Vec::new()));
         let total = settings.sleepers + ACTS;
         let peak = Mutex::new(Census::default());
+        let added = AtomicBool::new(false);
         let watching = async {
             loop {
                 let census = match self.store.census(Some(self.batch)).await {
@@ -192,12 +198,17 @@ impl Stage {
                     peak.deferred = peak.deferred.max(census.deferred);
                     peak.held = peak.held.max(census.held);
                 }
-                show(Progress { tasks: total, census });
+                let all_added = added.load(Ordering::Relaxed);
+                show(Progress { tasks: total, all_added, census });
                 self.store.clock().sleep(LOOK).await;
             }
         };
         let playing = async {
-            let sleepers = self.put_to_sleep(settings.sleepers, &lags);
+            let sleepers = async {
+                self.put_to_sleep(settings.sleepers, &lags).await?;
+                added.store(true, Ordering::Relaxed);
+                Ok(())
+            };
             tokio::try_join!(sleepers, self.featured(settings, &acts))?;
             self.all_have_ended().await
         };

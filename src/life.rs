@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::clock::Clock;
 
@@ -130,11 +130,11 @@ pub(crate) async fn serve<E>(
 /// If a role does.
 pub(crate) async fn together<E: Send + 'static>(
     stop: &Stop,
-    roles: impl IntoIterator<Item = (&'static str, BoxFuture<'static, Result<(), E>>)>,
+    roles: impl IntoIterator<Item = (Span, BoxFuture<'static, Result<(), E>>)>,
 ) -> Result<(), E> {
     let mut running = JoinSet::new();
-    for (name, role) in roles {
-        running.spawn(role.instrument(tracing::error_span!("role", name)));
+    for (span, role) in roles {
+        running.spawn(role.instrument(span));
     }
     let mut ended = Ok(());
     while let Some(joined) = running.join_next().await {
@@ -212,13 +212,13 @@ mod tests {
         let other = stop.clone();
         let roles: [(_, BoxFuture<'static, Result<(), &str>>); 2] = [
             (
-                "patient",
+                Span::none(),
                 Box::pin(async move {
                     other.soft().cancelled().await;
                     Ok(())
                 }),
             ),
-            ("broken", Box::pin(async { Err("broken") })),
+            (Span::none(), Box::pin(async { Err("broken") })),
         ];
         assert_eq!(together(&stop, roles).await, Err("broken"));
     }

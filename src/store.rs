@@ -184,7 +184,7 @@ impl Store {
         match &self.0.pool {
             Pool::Sqlite { readers, .. } => Ok(Tx::SqliteReader(Pooled::begin(readers, "begin").await?)),
             Pool::Postgres(pool) => {
-                Ok(Tx::Postgres(Pooled::begin(pool, "begin isolation level read committed read only").await?))
+                Ok(Tx::Postgres(Pooled::begin(pool, "begin isolation level repeatable read read only").await?))
             }
         }
     }

@@ -45,6 +45,7 @@ impl Upkeep<'_> {
         let cursor = Mutex::new(None);
         tokio::join!(
             turns("firing what is due", clock, stop, || wake.on(Topic::Passive), || self.fire_due()),
+            turns("striking deadlines", clock, stop, || wake.on(Topic::Passive), || self.strike()),
             turns("sweeping", clock, stop, std::future::pending::<()>, || self.sweep(&cursor)),
             turns("dropping what is old", clock, stop, std::future::pending::<()>, || self.drop_old()),
         );
@@ -68,13 +69,11 @@ impl Upkeep<'_> {
         if fired == BATCH {
             return Ok((Turn::Full, Duration::ZERO));
         }
-        let until = next.map_or(i64::MAX, |next| next.saturating_sub(self.store.clock().now_ms()).max(1));
-        Ok((Turn::Idle, jittered(POLL).min(Duration::from_millis(until.cast_unsigned()))))
+        Ok((Turn::Idle, self.until(next, POLL)))
     }
 
     async fn sweep(&self, cursor: &Mutex<Option<String>>) -> Result<(Turn, Duration)> {
-        let mut full = self.strike().await?;
-        full |= self.rescue().await?;
+        let mut full = self.rescue().await?;
         full |= self.expire().await?;
         let page = cursor.lock().expect("nothing panics while it is held").take();
         let next = self.store.match_again(self.me, page).await?;
@@ -82,26 +81,36 @@ impl Upkeep<'_> {
         Ok((if full { Turn::Full } else { Turn::Idle }, jittered(SWEEP)))
     }
 
-    /// Ends the waits that are past their deadline: a trigger's holder has one lease to do it itself.
-    async fn strike(&self) -> Result<bool> {
-        let limit = BATCH as i64;
-        let (count, ended) = within("striking deadlines", async {
+    /// Ends the waits that are past their deadline, and sleeps no longer than until the next is: a trigger's holder has
+    /// one lease to do it itself.
+    async fn strike(&self) -> Result<(Turn, Duration)> {
+        let (count, ended, next) = within("striking deadlines", async {
             let mut tx = self.store.begin().await?;
             let now = self.store.clock().now_ms();
-            let overdue = trigger::overdue(&mut tx.db(), now, millis(self.lease), limit).await?;
+            let overdue = trigger::overdue(&mut tx.db(), now, millis(self.lease), BATCH as i64).await?;
             let count = overdue.len();
             let verdict = |fence| Verdict { fence, failed: past_deadline(), holder: None, event: None };
-            let struck =
-                self.store.fail_waits(&mut tx.db(), Some(self.me), overdue.into_iter().map(verdict).collect()).await?;
+            let verdicts = overdue.into_iter().map(verdict).collect();
+            let struck = self.store.fail_waits(&mut tx.db(), Some(self.me), verdicts).await?;
+            let next = trigger::next_deadline(&mut tx.db(), now).await?;
             tx.commit().await?;
-            Ok((count, struck.ended))
+            Ok((count, struck.ended, next))
         })
         .await?;
         if count > 0 {
             self.store.wake().hint(Topic::Ready);
         }
         self.store.ended(&ended).await?;
-        Ok(count == BATCH)
+        if count == BATCH {
+            return Ok((Turn::Full, Duration::ZERO));
+        }
+        Ok((Turn::Idle, self.until(next, SWEEP)))
+    }
+
+    /// How long to sleep if the next thing to do is due then, and the longest that a hint may be waited for.
+    fn until(&self, next: Option<i64>, longest: Duration) -> Duration {
+        let left = next.map_or(i64::MAX, |next| next.saturating_sub(self.store.clock().now_ms()).max(1));
+        jittered(longest).min(Duration::from_millis(left.cast_unsigned()))
     }
 
     async fn rescue(&self) -> Result<bool> {

@@ -10,6 +10,7 @@ use super::{
     output::Output,
 };
 use crate::{
+    error::Error,
     store::{Options, Store, Url},
     telemetry::{self, LogFormat},
     vault::Vault,
@@ -99,6 +100,13 @@ impl App {
         Ok(Self { config, config_file, output, again })
     }
 
+    /// Logs less than by default, if nobody said otherwise.
+    pub(super) fn log_errors_only(&mut self) {
+        if self.config.log == telemetry::DEFAULT_FILTER {
+            "error".clone_into(&mut self.config.log);
+        }
+    }
+
     /// Begins to log.
     pub(super) fn start_log(&self) -> Result<(), Failure> {
         telemetry::start(&self.config.log, self.config.log_format).map_err(|error| {
@@ -152,7 +160,13 @@ impl App {
         let mut options = Options::new(self.url().clone(), self.vault()?);
         options.payload_limit = self.config.payload_limit.get();
         options.connections = connections.unwrap_or(options.connections);
-        Ok(Store::connect(options).await?)
+        Store::connect(options).await.map_err(|error| match error {
+            Error::Outage { .. } => Failure::from(error).help(format!(
+                "make sure that {} is up and can be reached from here, or name another with --database-url",
+                self.url()
+            )),
+            error => error.into(),
+        })
     }
 
     /// Tells the replicas that there may be something to do, and closes.

@@ -5,6 +5,7 @@ mod hello;
 use std::fmt;
 
 use serde::Serialize;
+use tracing::error_span;
 
 use self::hello::Hello;
 use super::{
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{Task as _, kind, life, triggerer, worker, worker::Tasks};
 
-/// Try things out: a triggerer and a worker in one process, on a database that is made here
+/// Try things out: triggerer and worker in one process, on a database made here
 ///
 /// Makes ./reveille.db and its key file if they are not there, and migrates by itself. Beside the tasks of this binary
 /// it runs one of its own, hello.
@@ -39,7 +40,9 @@ impl Dev {
         serve::serve(app, store.clone(), app.config.worker.drain, async |stop| {
             let checking = triggerer::run(store.clone(), triggerer, stop.clone());
             let working = worker::run(store, tasks, worker, stop.clone());
-            life::together(&stop, [("triggerer", Box::pin(checking) as _), ("worker", Box::pin(working) as _)]).await
+            let checking = (error_span!("triggerer"), Box::pin(checking) as _);
+            let working = (error_span!("worker"), Box::pin(working) as _);
+            life::together(&stop, [checking, working]).await
         })
         .await
     }
@@ -86,7 +89,7 @@ impl fmt::Display for Welcome<'_> {
         step("what it waits for", "task list")?;
         step("answer it", r#"task signal hello/you --payload '"good morning"'"#)?;
         step(
-            "a task that waits for a file before anything else",
+            "a task that first waits for a file: `touch /tmp/reveille-try` lets it go",
             r#"task add hello --step '{"greet": {"whom": "me"}}' --when '{"file": {"path": "/tmp/reveille-try"}}'"#,
         )?;
         step("why a task does not move, and what happened to it", "task show ID")?;

@@ -8,7 +8,7 @@ use super::{
     app::App,
     failure::{Exit, Failure},
     fleet::Fleet,
-    output::{BAD, FAINT, GOOD},
+    output::{BAD, FAINT, GOOD, counted},
     replica, serve,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     worker::Tasks,
 };
 
-/// Find out what is wrong: configuration, key, database, replicas, and what does not move
+/// Find out what is wrong: settings, key, database, replicas, what does not move
 ///
 /// The exit code is 0 if all is well, and 1 if anything is not.
 #[derive(Debug, clap::Args)]
@@ -48,8 +48,8 @@ impl Doctor {
 fn binary() -> Result<String, Failure> {
     let (kinds, tasks) = (kind::kinds()?, Tasks::linked());
     tasks.validate()?;
-    let count = tasks.names().count();
-    Ok(format!("reveille {}, with {} trigger kind(s) and {count} task(s)", env!("CARGO_PKG_VERSION"), kinds.len()))
+    let (kinds, tasks) = (counted(kinds.len(), "trigger kind"), counted(tasks.names().count(), "task"));
+    Ok(format!("reveille {}, with {kinds} and {tasks}", env!("CARGO_PKG_VERSION")))
 }
 
 fn settings(app: &App) -> Result<String, Failure> {
@@ -62,8 +62,8 @@ fn settings(app: &App) -> Result<String, Failure> {
 }
 
 fn replicas(report: &mut Report, fleet: &Fleet) {
-    let (triggerers, workers) = (fleet.live(Role::Triggerer).len(), fleet.live(Role::Worker).len());
-    report.good("replicas", format!("{triggerers} triggerer(s) and {workers} worker(s) are live"));
+    let live = |role: Role| counted(fleet.live(role).len(), role.word());
+    report.good("replicas", format!("{} and {} live", live(Role::Triggerer), live(Role::Worker)));
     for role in [Role::Triggerer, Role::Worker] {
         for replica in fleet.silent(role) {
             let (name, silence) = (fleet.name(replica.incarnation), fleet.silence(replica));
@@ -76,7 +76,7 @@ fn replicas(report: &mut Report, fleet: &Fleet) {
 
 async fn findings(report: &mut Report, store: &Store) -> Result<(), Failure> {
     let findings = store.examine().await?;
-    if findings.is_empty() {
+    if findings.is_empty() && report.ok() {
         report.good("tasks", "whatever waits or is ready can be taken".to_owned());
     }
     for finding in findings {

@@ -15,9 +15,9 @@ use crate::{
     vault::{Vault, VaultError},
 };
 
-/// Make the database, or bring it up to this binary, and make the key file if there is none
+/// Make the database or bring it up to date, and make the key file
 ///
-/// Safe to repeat, and to run from several places at once.
+/// A key file that is there is left as it is. Safe to repeat, and to run from several places at once.
 #[derive(Debug, clap::Args)]
 pub(super) struct Migrate {
     /// Print the migrations of this kind of database, and apply nothing
@@ -28,7 +28,8 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) async fn run(self, app: &App) -> Result<Exit, Failure> {
         if self.sql {
-            app.output.print(&Sql(all(app)))?;
+            let migrations = migrations(app.url()).map(|(version, name, sql)| Migration { version, name, sql });
+            app.output.print(&Sql(migrations.collect()))?;
         } else {
             app.output.print(&prepare(app).await?)?;
         }
@@ -53,59 +54,32 @@ pub(super) async fn prepare(app: &App) -> Result<Prepared, Failure> {
         }
         Err(error) => return Err(error.into()),
     }
-    let applied = all(app).into_iter().filter(|migration| applied.contains(&migration.version)).collect();
+    let applied = migrations(app.url())
+        .filter(|(version, ..)| applied.contains(version))
+        .map(|(version, name, _)| Applied { version, name })
+        .collect();
     Ok(Prepared { database: app.url().to_string(), applied, key_file, key_is_new })
 }
 
-fn all(app: &App) -> Vec<Migration> {
-    migrations(app.url()).map(|(version, name, sql)| Migration { version, name, sql }).collect()
+/// What was made or changed.
+#[derive(Serialize)]
+pub(super) struct Prepared {
+    pub(super) database: String,
+    applied: Vec<Applied>,
+    pub(super) key_file: PathBuf,
+    pub(super) key_is_new: bool,
 }
 
 #[derive(Serialize)]
-pub(super) struct Migration {
+struct Applied {
     version: i64,
     name: &'static str,
-    sql: &'static str,
-}
-
-/// What was made or changed.
-pub(super) struct Prepared {
-    pub(super) database: String,
-    pub(super) applied: Vec<Migration>,
-    pub(super) key_file: PathBuf,
-    pub(super) key_is_new: bool,
 }
 
 impl Prepared {
     /// Whether there was nothing in the database before.
     pub(super) fn is_new(&self) -> bool {
         self.applied.first().is_some_and(|migration| migration.version == 1)
-    }
-}
-
-impl Serialize for Prepared {
-    /// Without the migrations' text, which is what `--sql` is for.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Applied {
-            version: i64,
-            name: &'static str,
-        }
-        #[derive(Serialize)]
-        struct Form<'a> {
-            database: &'a str,
-            applied: Vec<Applied>,
-            key_file: &'a PathBuf,
-            key_is_new: bool,
-        }
-        let applied = self.applied.iter().map(|Migration { version, name, .. }| Applied { version: *version, name });
-        let form = Form {
-            database: &self.database,
-            applied: applied.collect(),
-            key_file: &self.key_file,
-            key_is_new: self.key_is_new,
-        };
-        form.serialize(serializer)
     }
 }
 
@@ -117,7 +91,7 @@ impl fmt::Display for Prepared {
             1 => writeln!(f, "applied 1 migration to {database}:")?,
             count => writeln!(f, "applied {count} migrations to {database}:")?,
         }
-        for Migration { version, name, .. } in &self.applied {
+        for Applied { version, name } in &self.applied {
             writeln!(f, "  {version:04}  {name}")?;
         }
         let key_file = self.key_file.display();
@@ -132,6 +106,13 @@ impl fmt::Display for Prepared {
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Sql(Vec<Migration>);
+
+#[derive(Serialize)]
+struct Migration {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+}
 
 impl fmt::Display for Sql {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
@@ -80,16 +80,18 @@ fn json(text: serde_json::Result<String>) -> Result<String, Failure> {
     text.map_err(|error| Failure::new(Exit::Wrong, error))
 }
 
-/// A table without lines. Its first column is never broken, so that what is in it can be copied.
+/// A table without lines. Only its last column is broken where a terminal is too narrow.
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table
+        .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Dim)))
-        .enforce_styling();
+        .enforce_styling()
+        .style_text_only();
     for (at, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        if at == 0 {
+        if at + 1 < N {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
@@ -100,10 +102,10 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 pub(super) fn state(state: &str) -> Cell {
     let cell = Cell::new(state);
     match state {
-        "succeeded" => cell.fg(Color::Green),
-        "failed" => cell.fg(Color::Red),
-        "running" => cell.fg(Color::Cyan),
-        "deferred" => cell.fg(Color::Yellow),
+        "succeeded" => cell.fg(Color::DarkGreen),
+        "failed" => cell.fg(Color::DarkRed),
+        "running" => cell.fg(Color::DarkCyan),
+        "deferred" => cell.fg(Color::DarkYellow),
         "skipped" | "cancelled" => cell.add_attribute(Attribute::Dim),
         _ => cell,
     }
@@ -119,9 +121,27 @@ pub(super) fn plain(text: &str) -> String {
         .collect()
 }
 
+/// A word of somebody else's, as an argument that can be copied to a shell.
+pub(super) fn argument(word: &str) -> String {
+    let word = plain(word);
+    let is_harmless = |letter: char| letter.is_ascii_alphanumeric() || "-_./:@+%,".contains(letter);
+    if !word.is_empty() && word.chars().all(is_harmless) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// `1 task`, `2 tasks`
+pub(super) fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_can_be_copied_to_a_shell() {
+        assert_eq!(argument("order-42/paid"), "order-42/paid");
+        assert_eq!(argument("it's; rm -rf"), r"'it'\''s; rm -rf'");
+    }
 
     #[test]
     fn text_of_somebody_elses_cannot_drive_the_terminal() {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     app::App,
     failure::{Exit, Failure},
-    output::table,
+    output::{argument, plain, table},
     time,
 };
 use crate::{clock::timestamp, store::queue};
@@ -101,21 +101,24 @@ async fn set_paused(app: &App, name: String, paused: bool) -> Result<Exit, Failu
         return Err(Failure::wrong(format!("there is no queue {name:?}"))
             .help("a queue is known from its first task on; `reveille queue list` shows those that are"));
     }
-    app.output.print(&Paused { name, paused })?;
+    app.output.print(&Paused { name, paused, again: &app.again })?;
     Ok(Exit::Fine)
 }
 
 #[derive(Serialize)]
-struct Paused {
+struct Paused<'a> {
     name: String,
     paused: bool,
+    #[serde(skip)]
+    again: &'a str,
 }
 
-impl fmt::Display for Paused {
+impl fmt::Display for Paused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.name;
+        let name = plain(&self.name);
         if self.paused {
-            writeln!(f, "paused {name}: its tasks are not claimed until `reveille queue resume {name}`")
+            let (again, argument) = (self.again, argument(&self.name));
+            writeln!(f, "paused {name}: its tasks are not claimed until `{again} queue resume {argument}`")
         } else {
             writeln!(f, "resumed {name}: its tasks are claimed again")
         }

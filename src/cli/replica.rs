@@ -33,7 +33,7 @@ impl Replica {
         let fleet = fleet(&store).await?;
         let now_ms = store.clock().now_ms();
         app.close(store).await;
-        app.output.print(&Replicas { fleet, now_ms })?;
+        app.output.print(&Replicas { fleet, now_ms, again: &app.again })?;
         Ok(Exit::Fine)
     }
 }
@@ -46,9 +46,10 @@ pub(super) async fn fleet(store: &Store) -> Result<Fleet, Failure> {
     Ok(Fleet::new(replicas, store.clock().now_ms()))
 }
 
-struct Replicas {
+struct Replicas<'a> {
     fleet: Fleet,
     now_ms: i64,
+    again: &'a str,
 }
 
 #[derive(Serialize)]
@@ -68,7 +69,7 @@ struct Line<'a> {
     gone_at: Option<Timestamp>,
 }
 
-impl Serialize for Replicas {
+impl Serialize for Replicas<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.fleet.all().iter().map(|replica| Line {
             incarnation: replica.incarnation,
@@ -87,25 +88,26 @@ impl Serialize for Replicas {
     }
 }
 
-impl fmt::Display for Replicas {
+impl fmt::Display for Replicas<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.fleet.all().is_empty() {
+            let again = self.again;
             return writeln!(
                 f,
-                "no replicas: start them with `reveille triggerer` and `reveille worker`, or try `reveille dev`"
+                "no replicas yet: start `{again} triggerer` and `{again} worker`, or try `{again} dev`"
             );
         }
-        let mut table = table(["replica", "role", "label", "life", "holds", "queues", "has", "joined"]);
+        let mut table = table(["replica", "role", "label", "life", "holds", "joined", "queues", "has"]);
         for replica in self.fleet.all() {
             let life = self.fleet.life(replica);
             let words = match (life, replica.gone_at) {
                 (Life::Silent, _) => format!("silent for {}", self.fleet.silence(replica)),
-                (_, Some(at)) => format!("{} {}", life.word(), time::relative(at, self.now_ms)),
+                (_, Some(at)) => format!("{} {}", life.word(), time::coarse(at, self.now_ms)),
                 (_, None) => life.word().to_owned(),
             };
             let life = match life {
-                Life::Live => Cell::new(words).fg(Color::Green),
-                Life::Silent | Life::Lost => Cell::new(words).fg(Color::Yellow),
+                Life::Live => Cell::new(words).fg(Color::DarkGreen),
+                Life::Silent | Life::Lost => Cell::new(words).fg(Color::DarkYellow),
                 Life::Left => Cell::new(words).add_attribute(Attribute::Dim),
             };
             table.add_row([
@@ -114,9 +116,9 @@ impl fmt::Display for Replicas {
                 Cell::new(plain(&replica.label)),
                 life,
                 Cell::new(format!("{} of {}", replica.running, replica.capacity)),
+                Cell::new(time::coarse(replica.joined_at, self.now_ms)),
                 Cell::new(if replica.queues == "*" { "all".to_owned() } else { replica.queues.replace(',', ", ") }),
                 Cell::new(replica.kinds.replace(',', ", ")),
-                Cell::new(time::relative(replica.joined_at, self.now_ms)),
             ]);
         }
         writeln!(f, "{}", table.trim_fmt())

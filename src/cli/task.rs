@@ -8,6 +8,7 @@ mod signal;
 mod why;
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{
     app::App,
@@ -50,6 +51,13 @@ fn json(flag: &str, text: &str) -> Result<Value, Failure> {
         Failure::usage(format!("{flag} is not JSON: {error}"))
             .help(format!("quote it for the shell, such as {flag} '{{\"name\": \"value\"}}', or {flag} '\"text\"'"))
     })
+}
+
+/// Reads an id, of a task or of something else.
+fn id<T: From<Uuid>>(text: &str) -> Result<T, String> {
+    let id: Result<Uuid, _> = text.parse();
+    id.map(T::from)
+        .map_err(|_| "an id is a UUID such as 01997d3e-8f00-7000-8000-000000000000, as `task list` shows".to_owned())
 }
 
 fn unknown(task: TaskId) -> Failure {

@@ -48,13 +48,24 @@ pub(super) fn exact_stamp(ms: i64) -> String {
     timestamp(ms).strftime("%Y-%m-%d %H:%M:%S.%3fZ").to_string()
 }
 
-/// `3m 5s ago`, `in 2h`, or `now`.
+/// `3m 5s ago`, `in 2h`, `just now` or `now`.
 pub(super) fn relative(ms: i64, now_ms: i64) -> String {
     match ms.saturating_sub(now_ms) {
-        -999..=999 => "now".to_owned(),
+        -999..=0 => "just now".to_owned(),
+        1..=999 => "now".to_owned(),
         ahead if ahead > 0 => format!("in {}", brief(ahead)),
         behind => format!("{} ago", brief(behind.saturating_neg())),
     }
+}
+
+/// As [`relative`], in the largest unit alone: `3m ago`.
+pub(super) fn coarse(ms: i64, now_ms: i64) -> String {
+    let text = relative(ms, now_ms);
+    let mut words: Vec<&str> = text.split(' ').collect();
+    if words.len() > 2 {
+        words.remove(if words[0] == "in" { 2 } else { 1 });
+    }
+    words.join(" ")
 }
 
 /// How long it has lasted, at the least a second.
@@ -110,7 +121,9 @@ mod tests {
     fn times_show_how_far_off_they_are() {
         assert_eq!(relative(10_000, 70_000), "1m ago");
         assert_eq!(relative(70_000, 10_000), "in 1m");
-        assert_eq!(relative(10_500, 10_000), "now");
+        let coarse: Vec<_> = [-1_000, -185_000, 0, 60_000, 185_000].map(|ms| coarse(ms, 0)).into();
+        assert_eq!(coarse, ["1s ago", "3m ago", "just now", "in 1m", "in 3m"]);
+        assert_eq!((relative(10_500, 10_000), relative(9_500, 10_000)), ("now".to_owned(), "just now".to_owned()));
         assert_eq!(exact_stamp(1), "1970-01-01 00:00:00.001Z");
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::triggerer;
 
-/// Run active triggers: check the files, services and the like that tasks wait for
+/// Run active triggers: check the files and services that tasks wait for
 ///
 /// Any number of triggerers share the work. SIGTERM or Ctrl-C hands over what this one holds, and ends it with exit
 /// code 0.

@@ -99,6 +99,7 @@ pub(super) async fn gather(
             lines.push(line(&act, &whole, &roles));
         }
     }
+    lines.sort_by(|a, b| a.title.cmp(&b.title));
     let (p50, p99, max) = lags.quantiles();
     Ok(Report {
         backend: store.url().backend(),

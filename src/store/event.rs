@@ -49,11 +49,10 @@ impl Store {
     pub async fn fire(&self, db: &mut Db<'_>, batch: &[Firing]) -> Result<(Vec<Receipt>, Vec<TaskId>)> {
         let now = self.clock().now_ms();
         let (mut resuming, mut endings, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first: HashMap<TaskId, Uuid> = HashMap::new();
+        let deciding = deciding(batch);
         for firing in batch {
             let Firing { fence, event, holder } = firing;
-            // Of two events for one wait in a batch the first decides, and the second is refused.
-            if *first.entry(fence.task).or_insert(event.id) != event.id {
+            if deciding.get(&fence.task) != Some(&(fence.generation, event.id)) {
                 continue;
             }
             let ending = |end: &End, needs: Option<Incarnation>| -> Result<Ending> {
@@ -78,6 +77,9 @@ impl Store {
                 }),
             }
         }
+        if [resuming.len(), endings.len(), verdicts.len()].iter().filter(|len| **len > 0).count() > 1 {
+            lock(db, batch).await?;
+        }
         let who = batch.first().map(|firing| firing.holder);
         let mut accepted: HashSet<TaskId> = HashSet::new();
         accepted.extend(resume(db, who, now, &resuming).await?);
@@ -88,14 +90,36 @@ impl Store {
         ended.extend(failed.ended);
         let mut receipts = Vec::with_capacity(batch.len());
         for firing in batch {
-            let decided = first.get(&firing.fence.task) == Some(&firing.event.id);
-            let taken = decided
-                && (accepted.contains(&firing.fence.task)
-                    || history::has_event(db, firing.fence.task, firing.event.id).await?);
+            let Firing { fence, event, .. } = firing;
+            let decides = deciding.get(&fence.task) == Some(&(fence.generation, event.id));
+            let taken =
+                (decides && accepted.contains(&fence.task)) || history::has_event(db, fence.task, event.id).await?;
             receipts.push(if taken { Receipt::Accepted } else { Receipt::Refused });
         }
         Ok((receipts, ended))
     }
+}
+
+/// For each task the generation and event that may decide: of its waits only the latest can stand, and of two events for
+/// one wait in a batch the first is taken.
+fn deciding(batch: &[Firing]) -> HashMap<TaskId, (i32, Uuid)> {
+    let mut deciding = HashMap::new();
+    for Firing { fence, event, .. } in batch {
+        let latest = deciding.entry(fence.task).or_insert((fence.generation, event.id));
+        if fence.generation > latest.0 {
+            *latest = (fence.generation, event.id);
+        }
+    }
+    deciding
+}
+
+/// Locks the tasks of a batch in the order of their ids, where several statements are to move them: each of those keeps
+/// the order only for its own.
+async fn lock(db: &mut Db<'_>, batch: &[Firing]) -> Result<()> {
+    let Db::Postgres(c) = db else { return Ok(()) };
+    let ids: Vec<Uuid> = batch.iter().map(|firing| firing.fence.task.0).collect();
+    let text = "select id from reveille_task where id = any($1) order by id for update";
+    sqlx::query(text).bind(ids).execute(&mut **c).await.map(drop).map_err(doing("locking tasks"))
 }
 
 /// Moves deferred tasks on to their next step; answers which.
@@ -105,6 +129,9 @@ pub(super) async fn resume(
     now: i64,
     batch: &[Resuming],
 ) -> Result<Vec<TaskId>> {
+    let mut batch = batch.to_vec();
+    // Each statement locks in the order of ids, and so must those that follow it.
+    batch.sort_unstable_by_key(|resuming| resuming.fence);
     let mut resumed = Vec::with_capacity(batch.len());
     for batch in batch.chunks(BATCH) {
         let ids = match db {

@@ -92,7 +92,7 @@ impl Store {
     pub async fn match_keys(&self, keys: &[String], who: Option<Incarnation>) -> Result<usize> {
         let mut resumed = 0;
         for key in keys {
-            resumed += super::within("matching a key", async {
+            let matched = super::within("matching a key", async {
                 let mut tx = self.begin().await?;
                 let count = match key.strip_prefix("task:") {
                     Some(id) => self.match_task(&mut tx.db(), key, id, who).await?,
@@ -100,8 +100,15 @@ impl Store {
                 };
                 tx.commit().await?;
                 Ok(count)
-            })
-            .await?;
+            });
+            match matched.await {
+                Ok(count) => resumed += count,
+                // An end that cannot be read is left as it is, and must not hold up the other keys.
+                Err(error @ (Error::Vault(_) | Error::Invalid(_) | Error::TooLarge { .. })) => {
+                    tracing::warn!("cannot tell those who wait for {key}: {}", error.chain());
+                }
+                Err(error) => return Err(error),
+            }
         }
         if resumed > 0 {
             self.wake().hint(Topic::Ready);
@@ -206,19 +213,20 @@ async fn deliver(
     who: Option<Incarnation>,
     make: impl Fn(Fence) -> Resuming,
 ) -> Result<usize> {
-    let text = "select task_id, generation from reveille_wait_key where key = $1 order by task_id limit $2";
-    let mut resumed = 0;
+    let text =
+        "select task_id, generation from reveille_wait_key where key = $1 and task_id > $2 order by task_id limit $3";
+    let (mut resumed, mut after) = (0, Uuid::nil());
     loop {
         let waiting: Vec<(Uuid, i32)> =
-            each!(&mut *db, c => sqlx::query_as(text).bind(key).bind(BATCH as i64).fetch_all(&mut **c).await)
+            each!(&mut *db, c => sqlx::query_as(text).bind(key).bind(after).bind(BATCH as i64).fetch_all(&mut **c).await)
                 .map_err(doing("looking for who waits"))?;
         let batch: Vec<Resuming> =
             waiting.iter().map(|(id, generation)| make(Fence { task: TaskId(*id), generation: *generation })).collect();
-        let count = event::resume(db, who, now, &batch).await?.len();
-        resumed += count;
-        // A refused one keeps its key until whoever moved its task commits; it must not be asked for ever.
-        if waiting.len() < BATCH || count < waiting.len() {
-            return Ok(resumed);
+        resumed += event::resume(db, who, now, &batch).await?.len();
+        // Page by page: a refused one keeps its key until whoever moved its task commits.
+        match waiting.last() {
+            Some((last, _)) if waiting.len() == BATCH => after = *last,
+            _ => return Ok(resumed),
         }
     }
 }

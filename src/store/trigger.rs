@@ -116,13 +116,27 @@ pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Lease>> {
 /// # Errors
 /// If the database does not answer: then they stay mine, and [`held`] says so.
 pub async fn release(db: &mut Db<'_>, me: Incarnation, batch: &[(Fence, i64)]) -> Result<()> {
-    let text = "update reveille_trigger set holder = null, wake_at = $4 where task_id = $1 and generation = $2 and holder = $3";
-    for (fence, wake_at) in batch {
-        each!(&mut *db, c => sqlx::query(text).bind(fence.task.0).bind(fence.generation).bind(me.0).bind(*wake_at)
-            .execute(&mut **c).await.map(drop))
-        .map_err(doing("releasing triggers"))?;
+    match db {
+        Db::Postgres(c) => {
+            let query = sqlx::query(include_str!("sql/release.postgres.sql")).bind(me.0);
+            query
+                .bind(batch.iter().map(|(fence, _)| fence.task.0).collect::<Vec<_>>())
+                .bind(batch.iter().map(|(fence, _)| fence.generation).collect::<Vec<_>>())
+                .bind(batch.iter().map(|(_, wake_at)| *wake_at).collect::<Vec<_>>())
+                .execute(&mut **c)
+                .await
+                .map(drop)
+                .map_err(doing("releasing triggers"))
+        }
+        Db::Sqlite(c) => {
+            for (fence, wake_at) in batch {
+                let query = sqlx::query(include_str!("sql/release.sqlite.sql")).bind(me.0);
+                let released = query.bind(fence.task.0).bind(fence.generation).bind(*wake_at).execute(&mut **c).await;
+                released.map(drop).map_err(doing("releasing triggers"))?;
+            }
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// Fires up to `limit` passive waits that are due; answers how many.
@@ -173,6 +187,16 @@ pub async fn overdue(db: &mut Db<'_>, now: i64, grace: i64, limit: i64) -> Resul
         each!(db, c => sqlx::query_as(text).bind(now).bind(grace).bind(limit).fetch_all(&mut **c).await)
             .map_err(doing("looking for what is past its deadline"))?;
     Ok(rows.into_iter().map(|(id, generation)| Fence { task: TaskId(id), generation }).collect())
+}
+
+/// When the next deadline after `now` is, in milliseconds.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn next_deadline(db: &mut Db<'_>, now: i64) -> Result<Option<i64>> {
+    let text = "select deadline_at from reveille_trigger where deadline_at > $1 order by deadline_at limit 1";
+    each!(db, c => sqlx::query_scalar(text).bind(now).fetch_optional(&mut **c).await)
+        .map_err(doing("looking for the next deadline"))
 }
 
 /// Every set of kinds that was ever stored.

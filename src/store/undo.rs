@@ -46,7 +46,7 @@ pub enum Undone {
     Dead,
 }
 
-/// Leases what is due to be undone, of kinds that the replica has whole; also from holders that are gone.
+/// Leases what is due to be undone, on the replica's queues and of kinds that it has whole; also from holders that are gone.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -55,7 +55,8 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
         Db::Postgres(c) => {
             let text = "with due as materialized (
                                select u.task_id, u.generation from reveille_undo u
-                                where u.dead_at is null and u.wake_at <= $3 and u.kind = any($2) and u.holder is distinct from $1
+                                where u.dead_at is null and u.wake_at <= $3 and u.kind = any($2) and ($5::text[] is null or u.queue = any($5))
+                                  and u.holder is distinct from $1
                                   and (u.holder is null or exists (
                                         select 1 from reveille_replica r where r.incarnation = u.holder and r.gone_at is not null))
                                 order by u.wake_at limit $4 for update skip locked)
@@ -63,7 +64,14 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
                          where u.task_id = d.task_id and u.generation = d.generation
                            and exists (select 1 from reveille_replica r where r.incarnation = $1 and r.gone_at is null)
                         returning u.task_id, u.generation, u.kind, u.spec, u.since, u.attempt";
-            sqlx::query_as(text).bind(me.0).bind(&scope.kinds).bind(now).bind(limit).fetch_all(&mut **c).await
+            sqlx::query_as(text)
+                .bind(me.0)
+                .bind(&scope.kinds)
+                .bind(now)
+                .bind(limit)
+                .bind(scope.queues.as_deref())
+                .fetch_all(&mut **c)
+                .await
         }
         Db::Sqlite(c) => {
             let text = "update reveille_undo set holder = $1
@@ -71,12 +79,19 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
                            and rowid in (
                                select u.rowid from reveille_undo u
                                 where u.dead_at is null and u.wake_at <= $3 and u.kind in (select value from json_each($2))
-                                  and u.holder is not $1
+                                  and ($5 is null or u.queue in (select value from json_each($5))) and u.holder is not $1
                                   and (u.holder is null or exists (
                                         select 1 from reveille_replica r where r.incarnation = u.holder and r.gone_at is not null))
                                 order by u.wake_at limit $4)
                         returning task_id, generation, kind, spec, since, attempt";
-            sqlx::query_as(text).bind(me.0).bind(json(&scope.kinds)).bind(now).bind(limit).fetch_all(&mut **c).await
+            sqlx::query_as(text)
+                .bind(me.0)
+                .bind(json(&scope.kinds))
+                .bind(now)
+                .bind(limit)
+                .bind(scope.queues.as_deref().map(json))
+                .fetch_all(&mut **c)
+                .await
         }
     };
     let undo = |row: UndoRow| Undo {

@@ -1,8 +1,7 @@
 //! The names of the settings, and what to say of a name that is none of them.
 
 use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     ffi::OsString,
     fmt, fs,
     path::{Path, PathBuf},
@@ -66,7 +65,7 @@ pub(super) fn from_variables(
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
     for (name, value) in ours {
-        let Some(key) = names.get(&name) else { return Err(unknown_variable(&name, names.into_keys())) };
+        let Some(key) = names.get(&name) else { return Err(unknown_variable(&name)) };
         let value = value.into_string().map_err(|_| Failure::usage(format!("{name} is not UTF-8")))?;
         if !value.is_empty() {
             set.insert((*key).to_owned(), value);
@@ -75,14 +74,15 @@ pub(super) fn from_variables(
     Ok(set)
 }
 
-fn unknown_variable(name: &str, known: impl Iterator<Item = String>) -> Failure {
+fn unknown_variable(name: &str) -> Failure {
     let failure = Failure::usage(format!("unknown variable {name} in the environment"));
     // What Kubernetes sets in every pod for a service that is named like us.
     if name.starts_with("REVEILLE_SERVICE_") || name.starts_with("REVEILLE_PORT") {
         return failure
             .help("Kubernetes sets it for a service named reveille: set enableServiceLinks: false for the pod");
     }
-    failure.help(format!("{}; unset it if it is not meant for reveille", nearest(name, known)))
+    let near = nearest(&name.trim_start_matches(PREFIX).to_lowercase(), |key| Key(key).variable());
+    failure.help(format!("{near} (or unset it, if it is not meant for reveille)"))
 }
 
 /// Where each key of a file stands.
@@ -124,8 +124,7 @@ impl Keys {
         match found.into_iter().find(|(_, key)| !KNOWN.contains(key)) {
             Some((line, key)) => {
                 let place = Place { path, line };
-                Err(Failure::usage(format!("{place}: unknown key {key:?}"))
-                    .help(nearest(key, KNOWN.into_iter().map(str::to_owned))))
+                Err(Failure::usage(format!("{place}: unknown key {key:?}")).help(nearest(key, str::to_owned)))
             }
             None => Ok(keys),
         }
@@ -155,25 +154,24 @@ fn is_section(name: &str) -> bool {
     KNOWN.iter().any(|key| key.split_once('.').is_some_and(|(section, _)| section == name))
 }
 
-/// The names most like this one, or all of them.
-fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
-    let last = |word: &str| word.rsplit('.').next().unwrap_or(word).to_owned();
-    let likeness = |other: &str| {
+/// The keys most like this name, as `shown`; or all of them.
+fn nearest(name: &str, shown: impl Fn(&str) -> String) -> String {
+    let flat = |name: &str| name.replace('.', "_");
+    let likeness = |key: &str| {
         // A key in the wrong section is as near as one that is misspelt.
-        strsim::jaro_winkler(name, other).max(strsim::jaro_winkler(&last(name), &last(other)))
+        let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
+        strsim::jaro_winkler(&flat(name), &flat(key)).max(strsim::jaro_winkler(&last(name), &last(key)))
     };
-    let known: BTreeSet<String> = known.collect();
-    let mut like: Vec<(f64, &String)> = known.iter().map(|other| (likeness(other), other)).collect();
-    like.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal));
+    let mut like: Vec<(f64, &str)> = KNOWN.into_iter().map(|key| (likeness(key), key)).collect();
+    like.sort_by(|a, b| b.0.total_cmp(&a.0));
     let best = like.first().map_or(0.0, |(best, _)| *best);
-    let near: Vec<&str> = like
-        .iter()
-        .take(3)
+    let near: Vec<String> = like
+        .into_iter()
         .filter(|(likeness, _)| *likeness > 0.85 && *likeness > best - 0.05)
-        .map(|(_, other)| other.as_str())
+        .map(|(_, key)| shown(key))
         .collect();
     if near.is_empty() {
-        format!("the known ones are {}", known.into_iter().collect::<Vec<_>>().join(", "))
+        format!("the known ones are {}", KNOWN.map(|key| shown(key)).join(", "))
     } else {
         format!("did you mean {}?", near.join(" or "))
     }

@@ -36,7 +36,7 @@ pub(in crate::cli) struct Add {
     step: String,
 
     /// The task's id, minted by you: adding it again changes nothing
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = super::id::<TaskId>)]
     id: Option<TaskId>,
 
     /// The queue to put it on
@@ -84,7 +84,7 @@ pub(in crate::cli) struct Add {
     max_attempts: Option<i32>,
 
     /// The id that tasks added together share
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = super::id::<BatchId>)]
     batch: Option<BatchId>,
 
     /// Where it comes from

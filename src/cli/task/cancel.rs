@@ -17,6 +17,7 @@ use crate::{id::TaskId, store::task::Cancelled};
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Cancel {
     /// The task
+    #[arg(value_parser = super::id::<TaskId>)]
     id: TaskId,
 
     /// Why, for its history

@@ -39,7 +39,7 @@ pub(in crate::cli) struct List {
     queue: Option<String>,
 
     /// Only those of this batch
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = super::id::<BatchId>)]
     batch: Option<BatchId>,
 
     /// How many at most
@@ -143,7 +143,7 @@ impl fmt::Display for Tasks<'_> {
                 state(&task.state),
                 Cell::new(task.turn),
                 Cell::new(task.attempt),
-                Cell::new(time::relative(task.enqueued_at, self.now_ms)),
+                Cell::new(time::coarse(task.enqueued_at, self.now_ms)),
                 Cell::new(self.waits_for(task)),
             ]);
         }

@@ -36,6 +36,7 @@ const LONGEST: usize = 400;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Show {
     /// The task
+    #[arg(value_parser = super::id::<TaskId>)]
     id: TaskId,
 }
 

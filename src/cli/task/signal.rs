@@ -29,7 +29,7 @@ pub(in crate::cli) struct Signal {
     payload: String,
 
     /// The signal's id, minted by you: sending it again changes nothing
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = super::id::<Uuid>)]
     id: Option<Uuid>,
 
     /// How long it is kept for a task to wait for it

@@ -2,7 +2,7 @@
 
 use super::super::{
     fleet::{Fleet, has, is_full, knows, listed, serves},
-    output::plain,
+    output::{argument, plain},
     time,
 };
 use crate::store::{
@@ -63,7 +63,7 @@ impl Facts<'_> {
         let waited_ms = self.now_ms - self.last_moved();
         if let Some(paused_at) = self.paused_at {
             return because(format!("is ready, and its queue {queue} was paused {}", self.relative(paused_at)))
-                .advice(format!("`{} queue resume {queue}` lets its tasks be claimed again", self.again));
+                .advice(format!("`{} queue resume {}` lets its tasks be claimed again", self.again, argument(queue)));
         }
         if workers.is_empty() {
             return because(format!("is ready, and no worker is live{}", self.silent(Role::Worker)))
@@ -85,8 +85,14 @@ impl Facts<'_> {
         if waited_ms < LONG_MS {
             return because("is ready, and next in line for a worker");
         }
-        because(format!("has been ready for {}, although workers have room for it", time::brief(waited_ms)))
-            .advice("its step may be one that they cannot read: look for its id in their logs")
+        let ready =
+            because(format!("has been ready for {}, although workers have room for it", time::brief(waited_ms)));
+        match self.put_back_by() {
+            Some(worker) => {
+                ready.advice(format!("{worker} put it back, as it could not read its step: its log tells why"))
+            }
+            None => ready.advice("its step may be one that they cannot read: look for its id in their logs"),
+        }
     }
 
     fn running(&self) -> Why {
@@ -131,13 +137,13 @@ impl Facts<'_> {
         let [(form, key)] = keys[..] else {
             return because(format!("has waited for {since} for {}{deadline}", plain(&wait.keys.join(" and "))));
         };
-        let key = plain(key);
+        let (key, argument) = (plain(key), argument(key));
         if form == "task" {
             return because(format!("has waited for {since} for the end of task {key}{deadline}"))
                 .advice(format!("`{} task show {key}` tells why that one is not moving", self.again));
         }
         because(format!("has waited for {since} for the signal {key}{deadline}"))
-            .advice(format!("`{} task signal '{key}'` sends it", self.again))
+            .advice(format!("`{} task signal {argument}` sends it", self.again))
     }
 
     fn active(&self, wait: &Waiting) -> Why {
@@ -214,6 +220,13 @@ impl Facts<'_> {
 
     fn last_moved(&self) -> i64 {
         self.task.history.last().map_or(self.task.brief.enqueued_at, |transition| transition.at)
+    }
+
+    /// The live worker that claimed it and gave it back.
+    fn put_back_by(&self) -> Option<String> {
+        let last = self.task.history.last().filter(|_| self.last_cause() == Some(Cause::Released))?;
+        let who = last.who?;
+        self.is_live(Some(who)).then(|| self.fleet.name(who))
     }
 
     fn last_cause(&self) -> Option<Cause> {
