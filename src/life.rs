@@ -139,14 +139,13 @@ pub(crate) async fn together<E: Send + 'static>(
     let mut ended = Ok(());
     while let Some(joined) = running.join_next().await {
         match joined.map_err(tokio::task::JoinError::try_into_panic) {
-            Ok(Ok(())) => {}
+            // Nobody aborts a role but the set, when it is dropped.
+            Ok(Ok(())) | Err(Err(_)) => {}
             Ok(Err(error)) => {
                 stop.soft.cancel();
                 ended = ended.and(Err(error));
             }
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // Nobody aborts them but the set, when it is dropped.
-            Err(Err(_)) => {}
         }
     }
     ended

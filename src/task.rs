@@ -10,6 +10,7 @@ mod retry;
 mod state;
 
 pub use awaited::{Awaited, WaitFailed, WaitFailure, Woken};
+pub(crate) use context::Progress;
 pub use context::TaskContext;
 pub(crate) use deferral::Deadline;
 pub use deferral::{Deferral, defer};

@@ -177,7 +177,7 @@ impl<'a> Life<'a> {
             deferrable: self.settings.deferrable,
         };
         let settling = Settling::new(self.store.clone(), Arc::clone(&self.presence), Arc::clone(&self.running));
-        let settled = tokio::spawn(settling.run(ends));
+        let mut settled = tokio::spawn(settling.run(ends));
         let upkeep =
             Upkeep { store: self.store, me: self.presence.me(), lease: self.settings.lease, kept: self.settings.kept };
         let ending = async {
@@ -207,8 +207,15 @@ impl<'a> Life<'a> {
         }
         // Dropped attempts let go of their senders, and with the last of them settling ends.
         drop(attempts);
-        if settled.await.is_err() {
-            tracing::error!("settling has panicked: what was not settled is run again by others");
+        let outcome = tokio::select! {
+            outcome = &mut settled => outcome,
+            () = stop.hard().cancelled() => {
+                settled.abort();
+                settled.await
+            }
+        };
+        if outcome.is_err() {
+            tracing::warn!("some answers were not stored: other workers run those steps again");
         }
         let me = self.presence.me();
         match Arc::into_inner(self.presence) {
@@ -330,8 +337,24 @@ impl<'a> Life<'a> {
             tracing::info!(tasks = lost, "dropped {lost} step(s) that are no longer mine");
         }
         held.iter().filter(|held| held.cancelled).for_each(|held| self.running.cancel(held.fence));
+        self.store_progress().await?;
         let missing: Vec<_> = held.iter().map(|held| held.fence).filter(|fence| !self.running.has(*fence)).collect();
         self.put_back(&missing).await
+    }
+
+    async fn store_progress(&self) -> Result<()> {
+        let progressed = self.running.progressed();
+        if progressed.is_empty() {
+            return Ok(());
+        }
+        within("storing progress", async {
+            let mut tx = self.store.begin().await?;
+            for (fence, progress) in &progressed {
+                self.store.set_progress(&mut tx.db(), self.presence.me(), *fence, progress).await?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     /// While draining, cancellations still reach what runs. Never completes.

@@ -25,6 +25,7 @@ create table reveille_task (
   dedupe              text,
   step                bytea    not null,
   event               bytea,
+  progress            bytea,
   trace               text,
   enqueued_at         bigint   not null
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);

@@ -24,6 +24,7 @@ create table reveille_task (
   dedupe              text,
   step                blob    not null,
   event               blob,
+  progress            blob,
   trace               text,
   enqueued_at         integer not null
 ) strict;

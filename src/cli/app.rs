@@ -27,7 +27,7 @@ pub(super) struct Flags {
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<Url>,
 
-    /// The file with the key that seals what is stored [default: reveille.key, beside an SQLite database]
+    /// The file with the key that seals what is stored [default: reveille.key, beside the database file]
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
 

@@ -87,10 +87,10 @@ async fn findings(report: &mut Report, store: &Store) -> Result<(), Failure> {
 
 /// Everything that was looked at, in order.
 #[derive(Default)]
-struct Report(Vec<Check>);
+struct Report(Vec<Line>);
 
 #[derive(Serialize)]
-struct Check {
+struct Line {
     check: &'static str,
     state: State,
     message: String,
@@ -107,16 +107,16 @@ enum State {
 
 impl Report {
     fn good(&mut self, check: &'static str, message: String) {
-        self.0.push(Check { check, state: State::Good, message, help: None });
+        self.0.push(Line { check, state: State::Good, message, help: None });
     }
 
     fn untried(&mut self, check: &'static str, message: String) {
-        self.0.push(Check { check, state: State::Untried, message, help: None });
+        self.0.push(Line { check, state: State::Untried, message, help: None });
     }
 
     fn bad(&mut self, check: &'static str, failure: &Failure) {
         let help = failure.advice().map(str::to_owned);
-        self.0.push(Check { check, state: State::Bad, message: failure.to_string(), help });
+        self.0.push(Line { check, state: State::Bad, message: failure.to_string(), help });
     }
 
     /// Whether it was good.
@@ -145,7 +145,7 @@ impl Serialize for Report {
         #[derive(Serialize)]
         struct Form<'a> {
             ok: bool,
-            checks: &'a [Check],
+            checks: &'a [Line],
         }
         Form { ok: self.ok(), checks: &self.0 }.serialize(serializer)
     }
@@ -153,7 +153,7 @@ impl Serialize for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Check { check, state, message, help } in &self.0 {
+        for Line { check, state, message, help } in &self.0 {
             let (style, mark) = match state {
                 State::Good => (GOOD, "✓"),
                 State::Bad => (BAD, "✗"),

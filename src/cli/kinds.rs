@@ -17,6 +17,7 @@ pub(super) struct Kinds {}
 
 impl Kinds {
     pub(super) fn run(self, app: &App) -> Result<Exit, Failure> {
+        let Self {} = self;
         let tasks = Tasks::linked();
         tasks.validate()?;
         app.output.print(&Linked { triggers: kind::kinds()?, tasks: tasks.names().collect() })?;

@@ -68,7 +68,7 @@ impl Output {
             Self::Programs => match serde_json::to_string(&failure.report()) {
                 Ok(report) => eprintln!("{report}"),
                 Err(error) => {
-                    eprintln!("{{\"error\":\"an error could not be written as JSON: {error}\",\"causes\":[]}}")
+                    eprintln!("{{\"error\":\"an error could not be written as JSON: {error}\",\"causes\":[]}}");
                 }
             },
         }

@@ -101,19 +101,19 @@ async fn set_paused(app: &App, name: String, paused: bool) -> Result<Exit, Failu
         return Err(Failure::wrong(format!("there is no queue {name:?}"))
             .help("a queue is known from its first task on; `reveille queue list` shows those that are"));
     }
-    app.output.print(&Paused { name, paused, again: &app.again })?;
+    app.output.print(&Set { name, paused, again: &app.again })?;
     Ok(Exit::Fine)
 }
 
 #[derive(Serialize)]
-struct Paused<'a> {
+struct Set<'a> {
     name: String,
     paused: bool,
     #[serde(skip)]
     again: &'a str,
 }
 
-impl fmt::Display for Paused<'_> {
+impl fmt::Display for Set<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = plain(&self.name);
         if self.paused {

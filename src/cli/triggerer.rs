@@ -40,6 +40,6 @@ impl Triggerer {
         section.lease = self.lease.unwrap_or(section.lease);
         let settings = app.config.triggerer_settings(self.label.unwrap_or_else(serve::host))?;
         let store = app.open_to_serve().await?;
-        serve::serve(app, store.clone(), serve::SETTLE, |stop| triggerer::run(store, settings, stop)).await
+        serve::serve(app, store.clone(), serve::SETTLE, |stop| Box::pin(triggerer::run(store, settings, stop))).await
     }
 }

@@ -57,6 +57,7 @@ impl Worker {
         let drain = section.drain;
         let settings = app.config.worker_settings(self.label.unwrap_or_else(serve::host))?;
         let store = app.open_to_serve().await?;
-        serve::serve(app, store.clone(), drain, |stop| worker::run(store, Tasks::linked(), settings, stop)).await
+        serve::serve(app, store.clone(), drain, |stop| Box::pin(worker::run(store, Tasks::linked(), settings, stop)))
+            .await
     }
 }

@@ -196,15 +196,18 @@ impl Pool {
                     )));
                 }
                 let settings = Url::sqlite_options(path, false);
+                let writing = settings.clone().busy_timeout(Duration::ZERO);
                 let mut writer = SqliteConnection::connect_with(&settings)
                     .await
                     .map_err(|error| unreachable(&options.url, error))?;
                 check_sqlite(&mut writer, &options.url).await?;
+                // From here on the writer asks by itself, more often than SQLite would.
+                sqlx::query("pragma busy_timeout = 0").execute(&mut writer).await.map_err(doing("connecting"))?;
                 let readers = SqlitePoolOptions::new()
                     .max_connections(options.connections)
                     .test_before_acquire(false)
                     .connect_lazy_with(settings.clone().read_only(true));
-                Ok(Self::Sqlite { writer: Writer::new(settings, writer), readers })
+                Ok(Self::Sqlite { writer: Writer::new(writing, writer), readers })
             }
             Url::Postgres(text) => {
                 let pool = PgPoolOptions::new()

@@ -70,6 +70,13 @@ pub struct Replica {
     pub gone_why: Option<String>,
 }
 
+impl Replica {
+    /// Whether it takes what is on this queue.
+    pub fn serves(&self, queue: &str) -> bool {
+        self.queues == "*" || self.queues.split(',').any(|served| served == queue)
+    }
+}
+
 /// Another replica's sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beat {

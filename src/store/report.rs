@@ -104,6 +104,8 @@ pub struct Whole {
     pub cancel_requested_at: Option<i64>,
     /// The step that it is at, or is to run next.
     pub step: Option<Value>,
+    /// How far the step has come, as it last said.
+    pub progress: Option<Value>,
     /// What its last wait ended with.
     pub event: Option<Woken>,
     /// What it waits for.
@@ -150,6 +152,7 @@ struct WholeRow {
     cancel_requested_at: Option<i64>,
     step: Option<Vec<u8>>,
     event: Option<Vec<u8>>,
+    progress: Option<Vec<u8>>,
     result: Option<Vec<u8>>,
 }
 
@@ -168,11 +171,11 @@ impl Store {
     async fn show_in(&self, db: &mut Db<'_>, task: TaskId) -> Result<Option<Whole>> {
         let unfinished = "select k.id, k.name, k.queue, k.state, k.priority, k.turn, k.attempt, k.enqueued_at, cast(null as bigint) as finished_at,
                                  t.kind as waits_for, t.wake_at, k.origin, k.crashes, k.max_attempts, k.generation, k.holder,
-                                 k.cancel_requested_at, k.step, k.event, null as result
+                                 k.cancel_requested_at, k.step, k.event, k.progress, null as result
                             from reveille_task k left join reveille_trigger t on t.task_id = k.id where k.id = $1";
         let finished = "select id, name, queue, state, priority, turn, attempt, enqueued_at, finished_at, cast(null as text) as waits_for,
                                cast(null as bigint) as wake_at, origin, crashes, max_attempts, generation, null as holder,
-                               cast(null as bigint) as cancel_requested_at, step, event, result
+                               cast(null as bigint) as cancel_requested_at, step, event, null as progress, result
                           from reveille_finished where id = $1";
         let mut found: Option<WholeRow> = None;
         for text in [unfinished, finished] {
@@ -192,6 +195,7 @@ impl Store {
             holder: row.holder,
             cancel_requested_at: row.cancel_requested_at,
             step: row.step.map(|step| self.open::<Step>(Purpose::Step, step).map(|step| step.step)).transpose()?,
+            progress: row.progress.map(|progress| self.open(Purpose::Result, progress)).transpose()?,
             event: row.event.map(|event| self.open(Purpose::Event, event)).transpose()?,
             wait,
             end: row.result.map(|result| self.open(Purpose::Result, result)).transpose()?,
@@ -288,26 +292,35 @@ async fn examine(db: &mut Db<'_>) -> Result<Vec<Finding>> {
         findings
             .push(finding("no triggerer is live: active triggers are not checked", "start one: `reveille triggerer`"));
     }
-    let names: Vec<String> =
-        words(db, "select distinct name from reveille_task where state = 'ready' limit 1000").await?;
-    for name in names {
-        if !workers.iter().any(|worker| worker.kinds.split(',').any(|known| known == name)) {
+    let ready = "select distinct name, queue from reveille_task where state = 'ready' limit 1000";
+    for (name, queue) in pairs(db, ready).await? {
+        if !workers.iter().any(|worker| worker.serves(&queue) && worker.kinds.split(',').any(|known| known == name)) {
             findings.push(finding(
-                &format!("tasks named {name:?} are ready, and no live worker knows that name"),
-                "start a worker whose binary has it, or mend the name and cancel these",
+                &format!(
+                    "tasks named {name:?} are ready on the queue {queue:?}, and no live worker there knows that name"
+                ),
+                "start a worker that serves the queue and whose binary has the name, or mend the name and cancel these",
             ));
         }
     }
     let free = match db {
-        Db::Sqlite(_) => "select distinct kind from reveille_trigger where holder is null and passive = 0 limit 1000",
-        Db::Postgres(_) => "select distinct kind from reveille_trigger where holder is null and not passive limit 1000",
+        Db::Sqlite(_) => {
+            "select distinct t.kind, t.queue from reveille_trigger t left join reveille_replica r on r.incarnation = t.holder
+              where t.passive = 0 and (t.holder is null or r.gone_at is not null) limit 1000"
+        }
+        Db::Postgres(_) => {
+            "select distinct t.kind, t.queue from reveille_trigger t left join reveille_replica r on r.incarnation = t.holder
+              where not t.passive and (t.holder is null or r.gone_at is not null) limit 1000"
+        }
     };
-    for kinds in words(db, free).await? {
+    for (kinds, queue) in pairs(db, free).await? {
         let whole = |known: &str| crate::kind::has_whole(&known.split(',').collect::<Vec<_>>(), &kinds);
-        if !triggerers.iter().any(|triggerer| whole(&triggerer.kinds)) {
+        if !triggerers.iter().any(|triggerer| triggerer.serves(&queue) && whole(&triggerer.kinds)) {
             findings.push(finding(
-                &format!("triggers of kind {kinds:?} wait, and no live triggerer has that kind"),
-                "start a triggerer whose binary links the crate that brings it",
+                &format!(
+                    "triggers of kind {kinds:?} wait on the queue {queue:?}, and no live triggerer there has that kind"
+                ),
+                "start a triggerer that serves the queue and whose binary links the crate that brings the kind",
             ));
         }
     }
@@ -339,8 +352,8 @@ async fn examine(db: &mut Db<'_>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-async fn words(db: &mut Db<'_>, text: &'static str) -> Result<Vec<String>> {
-    each!(db, c => sqlx::query_scalar(text).fetch_all(&mut **c).await).map_err(doing("examining"))
+async fn pairs(db: &mut Db<'_>, text: &'static str) -> Result<Vec<(String, String)>> {
+    each!(db, c => sqlx::query_as(text).fetch_all(&mut **c).await).map_err(doing("examining"))
 }
 
 fn finding(problem: &str, advice: &str) -> Finding {

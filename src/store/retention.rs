@@ -86,12 +86,13 @@ async fn drop_day(c: &mut sqlx::PgConnection, now: i64, before: i64) -> Result<b
         if !filled {
             continue;
         }
-        // The dead letters' history moves to their partition before its day goes.
-        let keep = "update reveille_history set day = -1 where day = $1 and task_id in (select id from reveille_finished where day = -1)";
-        sqlx::query(keep).bind(slot as i16).execute(&mut *c).await?;
+        // The history of the unfinished moves to today, and only then that of the dead letters to their partition: a task
+        // that fails between the two is among the first, or the second.
         let unfinished =
             "update reveille_history set day = $2 where day = $1 and task_id in (select id from reveille_task)";
         sqlx::query(unfinished).bind(slot as i16).bind((now / DAY).rem_euclid(RING) as i16).execute(&mut *c).await?;
+        let dead = "update reveille_history set day = -1 where day = $1 and task_id in (select id from reveille_finished where day = -1)";
+        sqlx::query(dead).bind(slot as i16).execute(&mut *c).await?;
         // The name is one of 64 that the migration made.
         let truncate = format!("truncate reveille_finished_{slot:02}, reveille_history_{slot:02}");
         sqlx::query(sqlx::AssertSqlSafe(truncate)).execute(&mut *c).await?;

@@ -393,6 +393,26 @@ pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Held>> {
     Ok(rows.into_iter().map(held).collect())
 }
 
+impl Store {
+    /// Stores how far a running task of mine has come.
+    ///
+    /// # Errors
+    /// If the database does not answer, or the progress is over the payload limit.
+    pub async fn set_progress(
+        &self,
+        db: &mut Db<'_>,
+        me: Incarnation,
+        fence: Fence,
+        progress: &serde_json::Value,
+    ) -> Result<()> {
+        let sealed = self.seal(Purpose::Result, "progress", progress)?;
+        let text = "update reveille_task set progress = $4 where id = $1 and generation = $2 and holder = $3";
+        each!(db, c => sqlx::query(text).bind(fence.task.0).bind(fence.generation).bind(me.0).bind(sealed)
+            .execute(&mut **c).await.map(drop))
+        .map_err(doing("storing progress"))
+    }
+}
+
 /// Puts running tasks of mine back as they were, to be claimed again: those that I was given and cannot run.
 ///
 /// # Errors

@@ -3,20 +3,38 @@
 //! Each transaction is a savepoint. Whoever finishes while others wait for the writer hands it on without committing,
 //! and waits; the last in the queue, or the one that fills a batch, commits for all. So a write costs a share of an
 //! `fsync`, and nobody is answered before what they wrote is on disk.
+//!
+//! Other processes may write to the same file, one at a time, and SQLite knows no queue for that: whoever asks when it is
+//! free has it. So a writer that has been at it for a while leaves a gap, and one that waits asks every millisecond, which
+//! finds that gap (SQLite's own busy handler asks ever more rarely, and would starve).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use super::doing;
-use crate::error::{Error, Result};
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+};
 
 /// The most transactions that one commit makes durable: it bounds what an answer waits for.
 const SHARED: usize = 256;
+
+/// How long one process may write without a break, and how long the break is.
+const SPELL: Duration = Duration::from_millis(50);
+const BREAK: Duration = Duration::from_millis(3);
+
+/// How often one that waits for another process asks, and how long before it gives up.
+const ASK: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
@@ -30,6 +48,10 @@ struct Desk {
     connection: Option<SqliteConnection>,
     /// A `begin immediate` is open: it holds the work of those in `unanswered`.
     open: bool,
+    /// The host's time, whatever the tests do with the database's.
+    clock: Clock,
+    /// Since when this process has written without a break, and until when.
+    spell: (Duration, Duration),
     /// A savepoint was dropped without an end.
     dirty: bool,
     unanswered: Vec<oneshot::Sender<Result<(), String>>>,
@@ -45,7 +67,15 @@ pub struct Turn {
 
 impl Writer {
     pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
-        let desk = Desk { options, connection: Some(connection), open: false, dirty: false, unanswered: Vec::new() };
+        let desk = Desk {
+            options,
+            connection: Some(connection),
+            open: false,
+            clock: Clock::system(),
+            spell: (Duration::ZERO, Duration::ZERO),
+            dirty: false,
+            unanswered: Vec::new(),
+        };
         Self { desk: Arc::new(Mutex::new(desk)), waiting: Arc::default() }
     }
 
@@ -147,11 +177,30 @@ impl Desk {
         }
         self.undo_dropped().await?;
         if !self.open {
-            self.run("begin immediate").await.map_err(doing("beginning a transaction"))?;
+            self.have_the_file().await.map_err(doing("beginning a transaction"))?;
             self.open = true;
         }
         self.dirty = true;
         self.run("savepoint turn").await.map_err(doing("beginning a transaction"))
+    }
+
+    /// Begins, once no other process writes.
+    async fn have_the_file(&mut self) -> Result<(), sqlx::Error> {
+        let asked = self.clock.monotonic();
+        if asked.saturating_sub(self.spell.1) >= BREAK {
+            self.spell.0 = asked;
+        } else if asked.saturating_sub(self.spell.0) >= SPELL {
+            self.clock.sleep(BREAK).await;
+            self.spell.0 = self.clock.monotonic();
+        }
+        loop {
+            match self.run("begin immediate").await {
+                Err(error) if is_busy(&error) && self.clock.monotonic().saturating_sub(asked) < PATIENCE => {
+                    self.clock.sleep(ASK).await;
+                }
+                begun => return begun,
+            }
+        }
     }
 
     async fn undo_dropped(&mut self) -> Result<()> {
@@ -174,6 +223,7 @@ impl Desk {
         match self.run("commit").await {
             Ok(()) => {
                 self.open = false;
+                self.spell.1 = self.clock.monotonic();
                 self.answer(&Ok(()));
                 Ok(())
             }
@@ -212,4 +262,9 @@ impl Desk {
             drop(answer.send(result.clone()));
         }
     }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == 5)
 }

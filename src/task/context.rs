@@ -1,11 +1,28 @@
 //! What a running step may ask of the runtime.
 
+use std::sync::{Arc, Mutex};
+
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::{TaskError, WaitFailed, Woken};
 use crate::{clock::Clock, id::TaskId};
+
+/// The latest word on how far a step has come, until it is stored.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress(Arc<Mutex<Option<serde_json::Value>>>);
+
+impl Progress {
+    fn set(&self, progress: serde_json::Value) {
+        *self.0.lock().expect("nothing panics while it is held") = Some(progress);
+    }
+
+    /// What is not stored yet.
+    pub(crate) fn take(&self) -> Option<serde_json::Value> {
+        self.0.lock().expect("nothing panics while it is held").take()
+    }
+}
 
 /// What one attempt at a step is given.
 #[derive(Clone, Debug)]
@@ -16,6 +33,7 @@ pub struct TaskContext {
     pub(crate) attempt: i32,
     pub(crate) woken: Option<Woken>,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) progress: Progress,
     pub(crate) clock: Clock,
 }
 
@@ -76,6 +94,18 @@ impl TaskContext {
     /// Whether the task is cancelled, or its worker has lost it.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.is_cancelled()
+    }
+
+    /// Says how far the step has come, for people: `task show` tells it, about a second later. It is gone when the step
+    /// is run again, and never decides anything.
+    ///
+    /// ```
+    /// # async fn example(cx: &reveille::TaskContext) {
+    /// cx.progress(serde_json::json!({ "rows": 12_000, "of": 40_000 }));
+    /// # }
+    /// ```
+    pub fn progress(&self, progress: serde_json::Value) {
+        self.progress.set(progress);
     }
 
     /// The database's time.

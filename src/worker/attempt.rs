@@ -96,6 +96,7 @@ impl Attempts {
             attempt: claimed.attempt,
             woken: claimed.woken.clone(),
             cancelled: cancelled.clone(),
+            progress: self.running.progress(claimed.fence),
             clock: self.store.clock().clone(),
         }
     }

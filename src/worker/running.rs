@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     id::{Fence, TaskId},
+    task::Progress,
 };
 
 /// How long a task that cannot be read here is left to others.
@@ -30,6 +31,7 @@ pub(super) struct Running {
 struct Run {
     fence: Fence,
     cancelled: CancellationToken,
+    progress: Progress,
     /// None until its attempt is spawned.
     attempt: Option<AbortHandle>,
     /// Its attempt is over, and what it answered is being stored.
@@ -68,9 +70,20 @@ impl Running {
     /// Takes a slot; answers with what tells the step that it is called off.
     pub(super) fn hold(&self, fence: Fence) -> CancellationToken {
         let cancelled = CancellationToken::new();
-        let run = Run { fence, cancelled: cancelled.clone(), attempt: None, settling: false };
+        let run =
+            Run { fence, cancelled: cancelled.clone(), progress: Progress::default(), attempt: None, settling: false };
         self.tasks.insert(fence.task, run);
         cancelled
+    }
+
+    /// Where a step tells of its progress.
+    pub(super) fn progress(&self, fence: Fence) -> Progress {
+        self.tasks.get(&fence.task).map_or_else(Progress::default, |run| run.progress.clone())
+    }
+
+    /// What the steps have told of their progress since the last call.
+    pub(super) fn progressed(&self) -> Vec<(Fence, serde_json::Value)> {
+        self.tasks.iter().filter_map(|run| Some((run.fence, run.progress.take()?))).collect()
     }
 
     pub(super) fn spawned(&self, fence: Fence, attempt: AbortHandle) {

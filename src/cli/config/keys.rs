@@ -171,7 +171,7 @@ fn nearest(name: &str, shown: impl Fn(&str) -> String) -> String {
         .map(|(_, key)| shown(key))
         .collect();
     if near.is_empty() {
-        format!("the known ones are {}", KNOWN.map(|key| shown(key)).join(", "))
+        format!("the known ones are {}", KNOWN.map(shown).join(", "))
     } else {
         format!("did you mean {}?", near.join(" or "))
     }

@@ -113,7 +113,7 @@ impl Add {
         let fleet = replica::fleet(&store).await?;
         app.close(store).await;
 
-        app.output.print(&Added {
+        app.output.print(&Answer {
             id: added,
             added: added == id && !was_there,
             name: &self.name,
@@ -195,7 +195,7 @@ impl Add {
 }
 
 #[derive(Serialize)]
-struct Added<'a> {
+struct Answer<'a> {
     id: TaskId,
     added: bool,
     name: &'a str,
@@ -204,7 +204,7 @@ struct Added<'a> {
     again: &'a str,
 }
 
-impl fmt::Display for Added<'_> {
+impl fmt::Display for Answer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, again, .. } = self;
         let (name, queue) = (plain(self.name), plain(self.queue));

@@ -67,12 +67,12 @@ impl List {
         app.close(store).await;
         let has_more = tasks.len() > limit;
         tasks.truncate(limit);
-        app.output.print(&Tasks { tasks, has_more, is_filtered, now_ms, again: &app.again })?;
+        app.output.print(&Listing { tasks, has_more, is_filtered, now_ms, again: &app.again })?;
         Ok(Exit::Fine)
     }
 }
 
-struct Tasks<'a> {
+struct Listing<'a> {
     tasks: Vec<Brief>,
     has_more: bool,
     is_filtered: bool,
@@ -80,7 +80,7 @@ struct Tasks<'a> {
     again: &'a str,
 }
 
-impl Serialize for Tasks<'_> {
+impl Serialize for Listing<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.tasks.iter().map(Line::of))
     }
@@ -125,7 +125,7 @@ pub(super) fn priority(task: &Brief) -> &'static str {
     Priority::from_rank(task.priority).map_or("unknown", Priority::word)
 }
 
-impl fmt::Display for Tasks<'_> {
+impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.tasks.is_empty() {
             return if self.is_filtered {
@@ -159,7 +159,7 @@ impl fmt::Display for Tasks<'_> {
     }
 }
 
-impl Tasks<'_> {
+impl Listing<'_> {
     fn waits_for(&self, task: &Brief) -> String {
         match (&task.waits_for, task.wake_at) {
             (Some(kind), Some(at)) if kind == "timer" => format!("timer, {}", time::relative(at, self.now_ms)),

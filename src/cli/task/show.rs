@@ -81,6 +81,7 @@ struct Form<'a> {
     holder: Option<Uuid>,
     cancel_requested_at: Option<Timestamp>,
     step: Option<&'a Value>,
+    progress: Option<&'a Value>,
     event: Option<&'a Woken>,
     wait: Option<Wait<'a>>,
     end: Option<&'a End>,
@@ -151,6 +152,7 @@ impl Serialize for Sheet {
             holder: task.holder,
             cancel_requested_at: task.cancel_requested_at.map(timestamp),
             step: task.step.as_ref(),
+            progress: task.progress.as_ref(),
             event: task.event.as_ref(),
             wait: task.wait.as_ref().map(Wait::of),
             end: task.end.as_ref(),
@@ -193,6 +195,7 @@ impl Sheet {
             format!("{}, attempt {} of {}{}", task.brief.turn, task.brief.attempt, task.max_attempts, self.crashes()),
         ));
         details.extend(task.step.as_ref().map(|step| ("step", value(step))));
+        details.extend(task.progress.as_ref().map(|progress| ("progress", value(progress))));
         details.extend(task.event.as_ref().map(|event| {
             (
                 "event",

@@ -28,7 +28,7 @@ with first as materialized (
         limit $5),
      mine as (
        update reveille_task k
-          set state = 'running', holder = $3, generation = k.generation + 1, expires_at = null
+          set state = 'running', holder = $3, generation = k.generation + 1, expires_at = null, progress = null
          from taken t
         where k.id = t.id
           and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)

@@ -3,7 +3,7 @@
 -- SQLite has no lateral: a correlated list, one index range a queue, name and priority, serves. There is one writer, so
 -- nothing is locked or skipped.
 update reveille_task
-   set state = 'running', holder = $3, generation = generation + 1, expires_at = null
+   set state = 'running', holder = $3, generation = generation + 1, expires_at = null, progress = null
  where exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
    and id in (select k.id
                 from (select 3 as priority union all select 2 union all select 1 union all select 0) p
