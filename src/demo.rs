@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// How long everything may take before the demo gives up.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// How often the stage is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -182,7 +182,6 @@ impl Stage {
 
     async fn play(&self, settings: &Settings, show: &impl Fn(Progress)) -> Result<Report> {
         let started = self.store.clock().now_ms();
-        let lags = tasks::Lags::default();
         let acts = Arc::new(Mutex::new(Vec::new()));
         let total = settings.sleepers + ACTS;
         let peak = Mutex::new(Census::default());
@@ -205,7 +204,7 @@ impl Stage {
         };
         let playing = async {
             let sleepers = async {
-                self.put_to_sleep(settings.sleepers, &lags).await?;
+                self.put_to_sleep(settings.sleepers).await?;
                 added.store(true, Ordering::Relaxed);
                 Ok(())
             };
@@ -219,15 +218,15 @@ impl Stage {
         let acts = std::mem::take(&mut *acts.lock().expect("nothing panics while it is held"));
         let peak = *peak.lock().expect("nothing panics while it is held");
         let awake = self.ended_well(settings.sleepers).await?;
-        report::gather(&self.store, acts, settings.sleepers, awake, &lags, peak, started).await
+        report::gather(&self.store, acts, settings.sleepers, awake, peak, started).await
     }
 
     fn task(&self, task: NewTask) -> NewTask {
         task.batch(self.batch)
     }
 
-    async fn put_to_sleep(&self, sleepers: usize, lags: &tasks::Lags) -> Result<()> {
-        lags.listen();
+    async fn put_to_sleep(&self, sleepers: usize) -> Result<()> {
+        tasks::listen();
         let asleep_until = self.store.clock().now_ms() + crate::clock::millis(ASLEEP);
         let mut tasks = Vec::with_capacity(sleepers);
         for sleeper in 0..sleepers {

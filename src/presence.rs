@@ -223,16 +223,15 @@ impl Pulse {
         let clock = self.store.clock();
         let sent = clock.monotonic();
         let running = self.shared.running.load(Ordering::Relaxed);
-        match bounded(period, alone.run(async |db| replica::renew(db, self.me, running, clock.now_ms()).await)).await? {
-            Some(_) => {
-                self.shared.renewed_at.store(millis(sent), Ordering::SeqCst);
-                self.shared.renewals.fetch_add(1, Ordering::SeqCst);
-            }
-            None => {
-                tracing::warn!(replica.incarnation = %self.me, "declared gone by the others: {} goes on under a new incarnation", self.me);
-                self.shared.gone.cancel();
-                return Ok(());
-            }
+        let renewing = alone.run(async |db| replica::renew(db, self.me, running, clock.now_ms()).await);
+        let renewed = bounded(period, renewing).await?.is_some();
+        if renewed {
+            self.shared.renewed_at.store(millis(sent), Ordering::SeqCst);
+            self.shared.renewals.fetch_add(1, Ordering::SeqCst);
+        } else {
+            tracing::warn!(replica.incarnation = %self.me, "declared gone by the others: {} goes on under a new incarnation", self.me);
+            self.shared.gone.cancel();
+            return Ok(());
         }
         let asked = clock.monotonic();
         let time = bounded(period, alone.run(replica::database_time)).await?;

@@ -66,7 +66,7 @@ impl Default for Settings {
             label: "triggerer".to_owned(),
             lease: Duration::from_secs(10),
             checks: 256,
-            horizon: Duration::from_secs(60),
+            horizon: Duration::from_mins(1),
             kept: Duration::from_hours(7 * 24),
         }
     }
@@ -114,7 +114,7 @@ pub async fn run(store: Store, settings: Settings, stop: Stop) -> Result<()> {
             }
         }
         if let Ok(presence) = joined {
-            Life::new(&store, &settings, presence).live(&stop).await;
+            Box::pin(Life::new(&store, &settings, presence).live(&stop)).await;
         }
     }
     Ok(())
@@ -189,7 +189,7 @@ impl<'a> Life<'a> {
         match Arc::into_inner(self.presence) {
             Some(presence) => presence.leave().await,
             None => {
-                tracing::error!(replica.incarnation = %me, "{me} is still in use: the others will find out by its silence")
+                tracing::error!(replica.incarnation = %me, "{me} is still in use: the others will find out by its silence");
             }
         }
         self.holdings.clean_up_all().await;

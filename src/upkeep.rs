@@ -23,7 +23,7 @@ pub(crate) const POLL: Duration = Duration::from_millis(250);
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// How often old rows are looked for.
-const DROP: Duration = Duration::from_secs(60);
+const DROP: Duration = Duration::from_mins(1);
 
 /// The upkeep that one replica does.
 pub(crate) struct Upkeep<'a> {

@@ -132,7 +132,7 @@ pub async fn run(store: Store, tasks: Tasks, settings: Settings, stop: Stop) -> 
             }
         }
         if let Ok(presence) = joined {
-            Life::new(&store, &settings, &names, Arc::clone(&tasks), presence).live(&stop).await;
+            Box::pin(Life::new(&store, &settings, &names, Arc::clone(&tasks), presence).live(&stop)).await;
         }
     }
     Ok(())
@@ -221,7 +221,7 @@ impl<'a> Life<'a> {
         match Arc::into_inner(self.presence) {
             Some(presence) => presence.leave().await,
             None => {
-                tracing::error!(replica.incarnation = %me, "{me} is still in use: the others will find out by its silence")
+                tracing::error!(replica.incarnation = %me, "{me} is still in use: the others will find out by its silence");
             }
         }
         tracing::info!(replica.incarnation = %me, "worker {me} left");

@@ -57,7 +57,7 @@ impl Demo {
         let settings =
             demo::Settings { server, keep: self.keep, sleepers: self.sleepers, program: std::env::current_exe()? };
         let screen = Screen::new(app.output);
-        let report = demo::run(settings, |progress| screen.show(progress)).await;
+        let report = Box::pin(demo::run(settings, |progress| screen.show(progress))).await;
         screen.clear();
         let report = report?;
         let exit = if report.is_right() { Exit::Fine } else { Exit::Wrong };
@@ -154,7 +154,7 @@ impl fmt::Display for Shown {
             lag.p50, lag.p99, lag.max
         )?;
         writeln!(f, "{FAINT}{:.1} s on {}{FAINT:#}", report.seconds, report.backend)?;
-        for line in report.acts.iter() {
+        for line in &report.acts {
             if let Some(wrong) = &line.wrong {
                 writeln!(f, "{BAD}wrong{BAD:#}: the task that {}: {wrong} ({})", line.title, line.id)?;
             }

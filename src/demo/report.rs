@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{act::Act, tasks::Lags};
+use super::{act::Act, tasks};
 use crate::{
     error::Result,
     store::{
@@ -83,7 +83,6 @@ pub(super) async fn gather(
     acts: Vec<Act>,
     sleepers: usize,
     awake: usize,
-    lags: &Lags,
     peak: Census,
     started: i64,
 ) -> Result<Report> {
@@ -100,7 +99,7 @@ pub(super) async fn gather(
         }
     }
     lines.sort_by(|a, b| a.title.cmp(&b.title));
-    let (p50, p99, max) = lags.quantiles();
+    let (p50, p99, max) = tasks::lags();
     Ok(Report {
         backend: store.url().backend(),
         acts: lines,
@@ -138,9 +137,8 @@ fn line(act: &Act, whole: &Whole, roles: &HashMap<Uuid, String>) -> Line {
 fn hand(transition: &Transition, roles: &HashMap<Uuid, String>) -> Option<String> {
     let role = transition.who.and_then(|who| roles.get(&who)).cloned();
     match (transition.became.as_str(), transition.why.as_str()) {
-        ("running", _) => role,
+        ("running", _) | (_, "event" | "wait_failed") => role,
         ("deferred", _) => Some("row".to_owned()),
-        (_, "event" | "wait_failed") => role,
         _ => None,
     }
 }

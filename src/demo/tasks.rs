@@ -216,7 +216,7 @@ impl Task for Sleeper {
         match self {
             Self::Asleep { until } => Ok(defer(Timer::at(timestamp(until))).then(Self::Awake { due: until })),
             Self::Awake { due } => {
-                Lags::note(cx.now().as_millisecond() - due);
+                note(cx.now().as_millisecond() - due);
                 Ok(done())
             }
         }
@@ -224,28 +224,24 @@ impl Task for Sleeper {
 }
 
 /// How late the sleepers of this process woke. Steps are values, so what they share with the demo is static.
-#[derive(Default)]
-pub(super) struct Lags(());
-
 static LAGS: Mutex<Option<Histogram<u64>>> = Mutex::new(None);
 
-impl Lags {
-    pub(super) fn listen(&self) {
-        let histogram = Histogram::new(3).expect("3 digits are within its bounds");
-        *LAGS.lock().expect("nothing panics while it is held") = Some(histogram);
-    }
+/// Forgets what was noted before.
+pub(super) fn listen() {
+    let histogram = Histogram::new(3).expect("3 digits are within its bounds");
+    *LAGS.lock().expect("nothing panics while it is held") = Some(histogram);
+}
 
-    fn note(ms: i64) {
-        if let Some(lags) = LAGS.lock().expect("nothing panics while it is held").as_mut() {
-            lags.saturating_record(ms.max(0).cast_unsigned());
-        }
+fn note(ms: i64) {
+    if let Some(lags) = LAGS.lock().expect("nothing panics while it is held").as_mut() {
+        lags.saturating_record(ms.max(0).cast_unsigned());
     }
+}
 
-    /// The median, the 99th percentile and the longest, in milliseconds.
-    pub(super) fn quantiles(&self) -> (u64, u64, u64) {
-        let lags = LAGS.lock().expect("nothing panics while it is held");
-        lags.as_ref().map_or((0, 0, 0), |lags| (lags.value_at_quantile(0.5), lags.value_at_quantile(0.99), lags.max()))
-    }
+/// The median, the 99th percentile and the longest, in milliseconds.
+pub(super) fn lags() -> (u64, u64, u64) {
+    let lags = LAGS.lock().expect("nothing panics while it is held");
+    lags.as_ref().map_or((0, 0, 0), |lags| (lags.value_at_quantile(0.5), lags.value_at_quantile(0.99), lags.max()))
 }
 
 /// Ends its task as succeeded after so many looks.

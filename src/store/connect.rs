@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgPool, SqliteConnection,
+    error::DatabaseError,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -189,7 +190,7 @@ impl Pool {
     async fn connect(options: &Options) -> Result<Self> {
         match &options.url {
             Url::Sqlite(path) => {
-                if !path.exists() {
+                if matches!(path.try_exists(), Ok(false)) {
                     return Err(Error::Unusable(format!(
                         "there is no database at {}: run `reveille migrate` to make one",
                         path.display()
@@ -227,9 +228,12 @@ impl Pool {
 
 fn unreachable(url: &Url, error: sqlx::Error) -> Error {
     match error {
-        sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code == "14") => {
-            Error::Unusable(format!("cannot open {url}: is it a file that this user may read and write?"))
-        }
+        sqlx::Error::Database(refusal) if matches!(url, Url::Sqlite(_)) => match sqlite_code(&*refusal) {
+            8 => read_only(url),
+            14 => Error::Unusable(format!("cannot open {url}: is it a file that this user may read and write?")),
+            26 => Error::Unusable(format!("{url} is not a SQLite database: name another file")),
+            _ => Error::Outage { doing: "connecting", source: Box::new(sqlx::Error::Database(refusal)) },
+        },
         sqlx::Error::Database(refusal)
             if refusal.code().is_some_and(|code| ["28", "3D"].iter().any(|class| code.starts_with(class))) =>
         {
@@ -246,15 +250,18 @@ async fn check_sqlite(connection: &mut SqliteConnection, url: &Url) -> Result<()
         sqlx::query("update reveille_setting set value = value where name = ''").execute(&mut *connection).await;
     match write {
         Ok(_) => Ok(()),
-        Err(sqlx::Error::Database(refusal))
-            if refusal.code().is_some_and(|code| code.parse::<i32>().is_ok_and(|code| code & 0xff == 8)) =>
-        {
-            Err(Error::Unusable(format!(
-                "{url} is read-only: give this user the right to write the file and its folder"
-            )))
-        }
+        Err(sqlx::Error::Database(refusal)) if sqlite_code(&*refusal) == 8 => Err(read_only(url)),
         Err(error) => Err(doing("checking the database")(error)),
     }
+}
+
+fn read_only(url: &Url) -> Error {
+    Error::Unusable(format!("{url} is read-only: give this user the right to write the file and its folder"))
+}
+
+/// SQLite's primary code, without what an extended one adds; 0 if there is none.
+fn sqlite_code(refusal: &dyn DatabaseError) -> i32 {
+    refusal.code().and_then(|code| code.parse::<i32>().ok()).map_or(0, |code| code & 0xff)
 }
 
 async fn check_postgres(pool: &PgPool, url: &Url) -> Result<()> {

@@ -199,7 +199,7 @@ pub async fn leave(db: &mut Db<'_>, me: Incarnation, now: i64) -> Result<()> {
 }
 
 /// How long the row of a gone replica is kept at least: longer than any statement of its that is still under way.
-pub const GONE_KEPT: Duration = Duration::from_secs(600);
+pub const GONE_KEPT: Duration = Duration::from_mins(10);
 const _: () = assert!(GONE_KEPT.as_secs() > 10 * TIME_OUT.as_secs());
 
 /// Forgets replicas that are long gone and that nothing names.

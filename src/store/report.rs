@@ -79,7 +79,7 @@ pub async fn list(db: &mut Db<'_>, filter: &Filter) -> Result<Vec<Brief>> {
             .map_err(doing("listing tasks"))?;
         all.extend(rows);
     }
-    all.sort_by(|a, b| b.id.cmp(&a.id));
+    all.sort_by_key(|brief| std::cmp::Reverse(brief.id));
     all.truncate(filter.limit.try_into().unwrap_or(usize::MAX));
     Ok(all)
 }

@@ -169,7 +169,9 @@ impl Store {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(CHANNEL).await?;
         // What was told while nobody listened is found by looking.
-        TOPICS.iter().for_each(|topic| self.wake().here(*topic));
+        for topic in TOPICS {
+            self.wake().here(topic);
+        }
         while let Some(notification) = listener.try_recv().await? {
             self.wake().heard(notification.payload());
         }

@@ -125,7 +125,13 @@ impl Turn {
         self.desk.as_mut().expect("taken only by commit, which consumes the turn")
     }
 
-    pub(super) async fn commit(mut self) -> Result<()> {
+    /// In a task of its own, so that a caller who gives up leaves no half of a commit behind for those who share it.
+    pub(super) async fn commit(self) -> Result<()> {
+        let done = tokio::spawn(self.finish()).await;
+        done.unwrap_or_else(|lost| Err(Error::Outage { doing: "committing", source: Box::new(lost) }))
+    }
+
+    async fn finish(mut self) -> Result<()> {
         self.desk().run("release turn").await.map_err(doing("committing"))?;
         self.desk().dirty = false;
         let more = self.waiting.load(Ordering::SeqCst) > 0 && self.desk().unanswered.len() < SHARED;
@@ -172,13 +178,12 @@ impl Desk {
 
     /// Begins a savepoint, in a transaction that is opened if none is.
     async fn open(&mut self) -> Result<()> {
+        self.undo_dropped().await;
         if self.connection.is_none() {
             self.connection = Some(SqliteConnection::connect_with(&self.options).await.map_err(doing("connecting"))?);
         }
-        self.undo_dropped().await?;
         if !self.open {
             self.have_the_file().await.map_err(doing("beginning a transaction"))?;
-            self.open = true;
         }
         self.dirty = true;
         self.run("savepoint turn").await.map_err(doing("beginning a transaction"))
@@ -194,7 +199,11 @@ impl Desk {
             self.spell.0 = self.clock.monotonic();
         }
         loop {
-            match self.run("begin immediate").await {
+            // For whoever finds this call given up, it may have begun.
+            self.open = true;
+            let begun = self.run("begin immediate").await;
+            self.open = begun.is_ok();
+            match begun {
                 Err(error) if is_busy(&error) && self.clock.monotonic().saturating_sub(asked) < PATIENCE => {
                     self.clock.sleep(ASK).await;
                 }
@@ -203,9 +212,10 @@ impl Desk {
         }
     }
 
-    async fn undo_dropped(&mut self) -> Result<()> {
+    /// Where that cannot be done, because nobody knows how far the dropped one came, the connection is given up.
+    async fn undo_dropped(&mut self) {
         if !std::mem::take(&mut self.dirty) || !self.open {
-            return Ok(());
+            return;
         }
         let undone = match self.run("rollback to turn").await {
             Ok(()) => self.run("release turn").await,
@@ -213,9 +223,7 @@ impl Desk {
         };
         if let Err(error) = undone {
             self.fail(&error).await;
-            return Err(doing("undoing a transaction")(error));
         }
-        Ok(())
     }
 
     /// Commits for everybody whose work is in the open transaction.
@@ -236,11 +244,12 @@ impl Desk {
 
     /// Undoes what was dropped, and commits what is left.
     async fn settle(&mut self) {
-        if self.undo_dropped().await.is_ok() && self.open {
-            // Whoever has work in it is told by `commit`.
-            if let Err(error) = self.commit().await {
-                tracing::debug!("{}", error.chain());
-            }
+        self.undo_dropped().await;
+        // Whoever has work in it is told by `commit`.
+        if self.open
+            && let Err(error) = self.commit().await
+        {
+            tracing::debug!("{}", error.chain());
         }
     }
 

@@ -61,6 +61,7 @@ impl Deferral {
     }
 
     /// The step that runs once the wait is over. What the trigger fired is at [`TaskContext::event`](super::TaskContext::event).
+    #[expect(clippy::needless_pass_by_value, reason = "the step is given away: it runs later, and from what is stored")]
     pub fn then<T: Task>(self, next: T) -> Next<T> {
         let step = Step::new(&next, self.or_resume);
         Then::Defer(Box::new(self), step).into()

@@ -38,7 +38,7 @@ impl Retry {
 impl Default for Retry {
     /// Three attempts, from 5 seconds apart up to an hour.
     fn default() -> Self {
-        Self { max_attempts: 3, backoff: Duration::from_secs(5), cap: Duration::from_secs(3600) }
+        Self { max_attempts: 3, backoff: Duration::from_secs(5), cap: Duration::from_hours(1) }
     }
 }
 

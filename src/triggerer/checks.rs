@@ -24,7 +24,7 @@ use crate::{
 const PARKED: Duration = Duration::from_millis(100);
 
 /// The longest back-off after checks that could not tell.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// What a check found, with what its trigger is told of it.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl<'a> Checks<'a> {
             self.start(fence);
         }
         // The end of a check, or an arrival, comes first.
-        Duration::from_secs(3600)
+        Duration::from_hours(1)
     }
 
     fn start(&mut self, fence: Fence) {

@@ -113,7 +113,7 @@ impl Firing {
             match receipt {
                 Receipt::Accepted => tracing::debug!(task.id = %task, "fired the trigger of task {task}"),
                 Receipt::Refused => {
-                    tracing::debug!(task.id = %task, "an event for task {task} came too late, and changed nothing")
+                    tracing::debug!(task.id = %task, "an event for task {task} came too late, and changed nothing");
                 }
             }
             tokio::spawn(async move {

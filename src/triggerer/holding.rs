@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long what cannot be read here is left to others.
-const ASIDE: Duration = Duration::from_secs(300);
+const ASIDE: Duration = Duration::from_mins(5);
 
 /// The most rows that are set aside at once; beyond it the oldest is tried again.
 const MOST_ASIDE: usize = 1_000;

@@ -27,7 +27,7 @@ const TIME_OUT: Duration = Duration::from_secs(30);
 const PERIOD: Duration = Duration::from_secs(1);
 
 const RETRY: Retry =
-    Retry { max_attempts: MOST_ATTEMPTS, backoff: Duration::from_secs(5), cap: Duration::from_secs(3600) };
+    Retry { max_attempts: MOST_ATTEMPTS, backoff: Duration::from_secs(5), cap: Duration::from_hours(1) };
 
 /// Undoes until stopped.
 pub(super) async fn run(life: &Life<'_>, stop: &CancellationToken) {
@@ -69,15 +69,12 @@ async fn attempt(life: &Life<'_>, undoing: Undoing) -> Result<()> {
         Ok(()) => Undone::Done,
         Err(error) => {
             let delay = if error.is_fatal() { None } else { RETRY.delay_ms(undoing.attempt, rand::random()) };
-            match delay {
-                Some(delay) => {
-                    tracing::warn!(task.id = %task, "what task {task} waited for is not undone yet: {error}");
-                    Undone::Again(clock.now_ms().saturating_add(delay))
-                }
-                None => {
-                    tracing::error!(task.id = %task, "what task {task} waited for cannot be undone, see to it by hand: {error}");
-                    Undone::Dead
-                }
+            if let Some(delay) = delay {
+                tracing::warn!(task.id = %task, "what task {task} waited for is not undone yet: {error}");
+                Undone::Again(clock.now_ms().saturating_add(delay))
+            } else {
+                tracing::error!(task.id = %task, "what task {task} waited for cannot be undone, see to it by hand: {error}");
+                Undone::Dead
             }
         }
     };

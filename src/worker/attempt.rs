@@ -60,7 +60,9 @@ impl Attempts {
                 }
             });
             let attempt = attempt.abort_handle();
-            fences.into_iter().for_each(|fence| self.running.spawned(fence, attempt.clone()));
+            for fence in fences {
+                self.running.spawned(fence, attempt.clone());
+            }
         }
     }
 

@@ -100,7 +100,7 @@ impl Tasks {
 
     /// Those that the crates linked into this binary bring.
     pub fn linked() -> Self {
-        inventory::iter::<Registration>().fold(Self::new(), |tasks, registration| tasks.add(registration))
+        inventory::iter::<Registration>().fold(Self::new(), Tasks::add)
     }
 
     /// And this type.

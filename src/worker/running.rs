@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long a task that cannot be read here is left to others.
-const ASIDE: Duration = Duration::from_secs(300);
+const ASIDE: Duration = Duration::from_mins(5);
 
 /// The claimed tasks, those being settled included, up to the concurrency.
 #[derive(Debug)]

@@ -62,7 +62,7 @@ pub(super) async fn wait(
     let woken = match over {
         Ok(Some(woken)) => woken,
         Ok(None) => return Waited::Lost,
-        Err(outcome) => return Waited::Ended(outcome),
+        Err(outcome) => return Waited::Ended(*outcome),
     };
     (claimed.turn, claimed.attempt) = (claimed.turn + 1, 1);
     let decoded = attempts.tasks.decode(claimed, step, woken.as_ref());
@@ -80,7 +80,7 @@ async fn watch(
     deferral: &Deferral,
     stored: &Stored,
     step: &Step,
-) -> Result<Option<Option<Woken>>, Outcome> {
+) -> Result<Option<Option<Woken>>, Box<Outcome>> {
     let store = &attempts.store;
     let clock = store.clock();
     let since = timestamp(stored.since());
@@ -90,7 +90,7 @@ async fn watch(
         let seen = look.once(attempts, &deferral.trigger.wait(since), since).await;
         let (arrival, pause) = match seen {
             Seen::Arrived(arrival) => (Some(arrival), Duration::ZERO),
-            Seen::Ends(end) => return Err(Outcome::End(end, Why::Event)),
+            Seen::Ends(end) => return Err(Box::new(Outcome::End(end, Why::Event))),
             Seen::Failed(failed) => (Some(bad_end(attempts, claimed, deferral, failed)?), Duration::ZERO),
             Seen::Nothing(pause) => match stored.deadline_at() {
                 Some(deadline_at) if clock.now_ms() >= deadline_at => {
@@ -112,7 +112,7 @@ async fn watch(
                 Ok(Advanced::NotYet) => pause = jittered(POLL),
                 Ok(Advanced::NotMine) => return Ok(None),
                 Err(error) if error.is_outage() => pause = backoff.unwrap_or(POLL),
-                Err(error) => return Err(Outcome::End(End::failed(error.chain()), Why::Failed)),
+                Err(error) => return Err(Box::new(Outcome::End(End::failed(error.chain()), Why::Failed))),
             }
         }
         clock.sleep(pause).await;
@@ -125,9 +125,9 @@ fn bad_end(
     claimed: &Claimed,
     deferral: &Deferral,
     failed: WaitFailed,
-) -> Result<Arrival, Outcome> {
+) -> Result<Arrival, Box<Outcome>> {
     if !deferral.or_resume {
-        return Err(attempts.failed(claimed, TaskError::retry(failed)));
+        return Err(Box::new(attempts.failed(claimed, TaskError::retry(failed))));
     }
     Ok(Arrival::Woken { woken: Some(Woken::Failed(failed)), event: Uuid::now_v7(), why: Why::WaitFailed })
 }
