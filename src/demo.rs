@@ -102,6 +102,9 @@ pub async fn run(settings: Settings, show: impl Fn(Progress)) -> Result<Report> 
     report
 }
 
+// Linked into the stock binary too, so that a worker of it has something to run by hand.
+crate::tasks!(FilePickup, Journey, Approval, Flaky, Doomed, Chain, Sleeper);
+
 /// The tasks of the demo.
 pub fn tasks() -> Tasks {
     Tasks::new()

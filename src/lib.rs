@@ -1,39 +1,46 @@
 //! Reveille waits, so that workers don't have to.
 //!
 //! A task that must wait for something outside *defers*: it leaves its worker, and a small serialized trigger waits in
-//! its place. The house, from the ground up; each layer uses only those before it:
+//! its place. The house, from the ground up; each floor uses only those below it:
 //!
-//! - words: [`error`], [`id`], [`clock`], [`task`], [`kind`], [`vault`]: pure, no I/O but key files;
+//! - words, pure but for key files: [`error`], [`id`], [`clock`], [`life`], [`task`], [`kind`], [`vault`];
 //! - [`store`]: one schema on two databases, the only place that names sqlx;
-//! - roles, which never import one another and meet in the database;
-//! - edge: the command line.
+//! - what every replica is and does: [`presence`] (beats, parking, being gone), `outage` (the one shape of every loop),
+//!   `upkeep` (timers, deadlines, rescue, retention);
+//! - roles: [`triggerer`], [`worker`], which never import one another and meet in the database;
+//! - edge: [`demo`], `telemetry`, [`cli`].
 
 pub mod clock;
 pub mod error;
 pub mod id;
 pub mod kind;
-pub mod store;
+pub mod life;
 pub mod task;
 pub mod vault;
+
+pub mod store;
+
+mod outage;
+pub mod presence;
+mod upkeep;
 
 pub mod triggerer;
 pub mod worker;
 
 pub mod cli;
-
 pub mod demo;
-pub mod life;
-mod outage;
-pub mod presence;
 mod telemetry;
-mod upkeep;
 
+pub use cli::run;
 pub use error::{Error, Result};
 pub use store::{NewTask, Options, Store, Url};
 pub use task::{
     Awaited, Deferral, Next, Origin, Priority, Retry, Task, TaskContext, TaskError, WaitFailed, defer, done, done_with,
     skip, snooze,
 };
+
+#[doc(hidden)]
+pub use inventory;
 
 pub use reveille_file as file;
 pub use reveille_trigger as trigger;

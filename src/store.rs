@@ -49,7 +49,7 @@ use crate::{
 /// The most rows that one statement takes. Larger batches are cut by the caller.
 pub const BATCH: usize = 500;
 
-/// How long one transaction may take, seen from here. The server ends a statement a second later (see [`connect`]), and
+/// How long one transaction may take, seen from here. The server ends a statement a second later (see its time-outs in `connect`), and
 /// a lease is longer than both: what was given up on is over before anybody else may take its rows.
 pub const TIME_OUT: Duration = Duration::from_secs(4);
 

@@ -114,7 +114,8 @@ impl Config {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(Self, Option<PathBuf>), Failure> {
         let mut variables = keys::from_variables(variables)?;
-        let named = named.or_else(|| variables.remove(keys::CONFIG).map(PathBuf::from));
+        let by_variable = variables.remove(keys::CONFIG).map(PathBuf::from);
+        let named = named.or(by_variable);
         let file = match named {
             Some(path) => Some(path),
             None => Some(PathBuf::from(FILE)).filter(|path| path.exists()),
@@ -134,46 +135,50 @@ impl Config {
         Ok((config, file))
     }
 
-    /// How a triggerer runs that is told this.
+    /// How a triggerer runs that is told this. After the flags, which may mend what cannot work.
     pub(super) fn triggerer_settings(&self, label: String) -> Result<triggerer::Settings, Failure> {
-        self.validate()?;
         let Triggerer { capacity, queues, lease } = self.triggerer.clone();
-        let kept = self.retention.kept;
+        if capacity == 0 {
+            return Err(no_room("triggerer.capacity", "--capacity"));
+        }
+        let (lease, kept) = (long_enough("triggerer.lease", lease)?, self.kept()?);
         Ok(triggerer::Settings { capacity, queues, label, lease, kept, ..triggerer::Settings::default() })
     }
 
-    /// How a worker runs that is told this.
+    /// How a worker runs that is told this. After the flags, which may mend what cannot work.
     pub(super) fn worker_settings(&self, label: String) -> Result<worker::Settings, Failure> {
-        self.validate()?;
         let Worker { concurrency, queues, names, lease, drain, deferrable } = self.worker.clone();
-        let kept = self.retention.kept;
+        if concurrency == 0 {
+            return Err(no_room("worker.concurrency", "--concurrency"));
+        }
+        let (lease, kept) = (long_enough("worker.lease", lease)?, self.kept()?);
         // The process counts the drain and says how it ended; the worker's own limit is there for its other users.
         let drain = drain.saturating_add(DROP);
         Ok(worker::Settings { concurrency, queues, names, label, lease, drain, deferrable, kept })
     }
 
-    /// Refuses what reads but cannot work. After the flags, which may mend it.
-    pub(super) fn validate(&self) -> Result<(), Failure> {
-        let too_small = |key: &str, flag: &str, role: &str, what: &str| {
-            Failure::usage(format!("{key} is 0, and a {role} with room for no {what} does nothing"))
-                .help(format!("set {flag} to at least 1; to stop the work of a {role}, stop its process"))
-        };
-        if self.triggerer.capacity == 0 {
-            return Err(too_small("triggerer.capacity", "--capacity", "triggerer", "trigger"));
+    fn kept(&self) -> Result<Duration, Failure> {
+        let kept = self.retention.kept;
+        match retention::validate(kept) {
+            Ok(()) => Ok(kept),
+            Err(error) => Err(Failure::usage(format!("retention.kept: {error}")).help("write it in days, such as 7d")),
         }
-        if self.worker.concurrency == 0 {
-            return Err(too_small("worker.concurrency", "--concurrency", "worker", "task"));
-        }
-        for (key, lease) in [("triggerer.lease", self.triggerer.lease), ("worker.lease", self.worker.lease)] {
-            if lease < SHORTEST_LEASE {
-                let seconds = SHORTEST_LEASE.as_secs();
-                return Err(Failure::usage(format!("{key} is under {seconds} s, too short to be renewed in time"))
-                    .help(format!("set it to {seconds}s or more; the default is 10s")));
-            }
-        }
-        retention::validate(self.retention.kept)
-            .map_err(|error| Failure::usage(format!("retention.kept: {error}")).help("write it in days, such as 7d"))
     }
+}
+
+fn no_room(key: &str, flag: &str) -> Failure {
+    let role = key.split('.').next().unwrap_or(key);
+    Failure::usage(format!("{key} is 0, and a {role} without room does nothing"))
+        .help(format!("set it, or {flag}, to at least 1; to stop a {role}, stop its process"))
+}
+
+fn long_enough(key: &str, lease: Duration) -> Result<Duration, Failure> {
+    if lease >= SHORTEST_LEASE {
+        return Ok(lease);
+    }
+    let seconds = SHORTEST_LEASE.as_secs();
+    Err(Failure::usage(format!("{key} is under {seconds} s, too short to be renewed in time"))
+        .help(format!("set it to {seconds}s or more; the default is 10s")))
 }
 
 /// Says which setting has a value that does not fit it, and where that stands.
@@ -294,7 +299,9 @@ mod tests {
             ("worker.lease = '10ms'", "worker.lease"),
             ("retention.kept = '60d'", "retention.kept"),
         ] {
-            let failure = load(file, &[]).unwrap().validate().unwrap_err();
+            let config = load(file, &[]).unwrap();
+            let refused = [config.triggerer_settings(String::new()).err(), config.worker_settings(String::new()).err()];
+            let failure = refused.into_iter().flatten().next().unwrap();
             assert!(failure.to_string().starts_with(key), "{failure}");
             assert!(failure.advice().is_some(), "{failure}");
         }

@@ -58,13 +58,32 @@ impl<T: Task> Handler for Of<T> {
     }
 }
 
-/// A task that a crate brings: submitted by [`task!`](crate::task!), collected by [`Tasks::linked`].
+/// A task that a crate brings: submitted by [`tasks!`](crate::tasks!), collected by [`Tasks::linked`].
 pub struct Registration {
     name: &'static str,
     handler: fn() -> Arc<dyn Handler>,
 }
 
 inventory::collect!(Registration);
+
+/// Registers types of tasks, so that a binary that links this crate has them: see [`main!`](crate::main!).
+///
+/// ```
+/// # use reveille::{Next, Task, TaskContext, TaskError, done};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # enum Greeting { Say }
+/// # impl Task for Greeting {
+/// #     const NAME: &'static str = "greeting";
+/// #     async fn run(self, _: &TaskContext) -> Result<Next<Self>, TaskError> { Ok(done()) }
+/// # }
+/// reveille::tasks!(Greeting);
+/// ```
+#[macro_export]
+macro_rules! tasks {
+    ($($task:ty),+ $(,)?) => {
+        $($crate::inventory::submit! { $crate::worker::Registration::of::<$task>() })+
+    };
+}
 
 impl Registration {
     /// Of this type of task.

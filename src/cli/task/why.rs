@@ -1,5 +1,8 @@
 //! Why a task is not moving, in a sentence, and what would move it.
 
+#[cfg(test)]
+mod tests;
+
 use super::super::{
     fleet::{Fleet, has, is_full, knows, listed, serves},
     output::{argument, plain},
@@ -105,7 +108,7 @@ impl Facts<'_> {
         }
         match task.cancel_requested_at {
             Some(asked_at) => because(format!(
-                "is running at {holder} since {since}, which was asked {} to let go of it",
+                "has been running at {holder} for {since}, and was called off {}: its worker lets go of it soon",
                 self.relative(asked_at)
             )),
             None => because(format!("is running, for {since} now, at {holder}")),
@@ -130,7 +133,7 @@ impl Facts<'_> {
                     )
                 }
                 Some(Cause::Snooze) => format!("asked to run again later, {when}, at {at}"),
-                _ => format!("sleeps until {at}, {when}{deadline}"),
+                _ => format!("sleeps until {at} ({when}){deadline}"),
             });
         }
         let keys: Vec<(&str, &str)> = wait.keys.iter().filter_map(|key| key.split_once(':')).collect();
