@@ -141,8 +141,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
 /// Links crates that bring triggers or tasks. A crate that no code names is left out of the binary, silently, and so is
 /// what it registers; `reveille kinds` lists what is in it.
 ///
-/// ```ignore
-/// reveille::link!(acme_triggers, acme_tasks);
+/// ```no_run
+/// reveille::link!(reveille_file, reveille_wait);
 ///
 /// fn main() -> std::process::ExitCode {
 ///     reveille::run()
@@ -155,8 +155,8 @@ macro_rules! link {
 
 /// The whole of a binary: links crates that bring triggers or tasks, and does what the command line says.
 ///
-/// ```ignore
-/// reveille::main!(acme_triggers, acme_tasks);
+/// ```no_run
+/// reveille::main!(reveille_file, reveille_wait);
 /// ```
 #[macro_export]
 macro_rules! main {
@@ -164,7 +164,7 @@ macro_rules! main {
         $crate::link!($($linked),*);
 
         fn main() -> ::std::process::ExitCode {
-            $crate::cli::run()
+            $crate::run()
         }
     };
 }

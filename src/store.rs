@@ -18,7 +18,7 @@ pub mod trigger;
 pub mod undo;
 pub mod wake;
 
-pub(crate) mod advance;
+pub mod advance;
 mod connect;
 mod enqueue;
 mod failure;

@@ -12,16 +12,23 @@ use crate::{
 
 /// What such a wait ended with.
 #[derive(Clone, Debug)]
-pub(crate) enum Arrival {
+pub enum Arrival {
     /// This.
-    Woken { woken: Option<Woken>, event: Uuid, why: Why },
+    Woken {
+        /// What the next step sees.
+        woken: Option<Woken>,
+        /// The event's id.
+        event: Uuid,
+        /// Why the wait is over.
+        why: Why,
+    },
     /// Whatever has come under this key, if anything has.
     Key(String),
 }
 
 /// Where the task is.
 #[derive(Clone, Debug)]
-pub(crate) enum Moved {
+pub enum Moved {
     /// At its next step, which sees this.
     To(Option<Woken>),
     /// With somebody else, or nowhere.
@@ -30,7 +37,10 @@ pub(crate) enum Moved {
 
 impl Store {
     /// Stores the next step and what it sees. `None` if nothing has come under the key.
-    pub(crate) async fn advance(
+    ///
+    /// # Errors
+    /// If the database does not answer, or a value is over the payload limit.
+    pub async fn advance(
         &self,
         db: &mut Db<'_>,
         me: Incarnation,
@@ -39,6 +49,10 @@ impl Store {
         arrival: &Arrival,
     ) -> Result<Option<Moved>> {
         let now = self.clock().now_ms();
+        // First of all, so that nothing is taken for a task that cannot have it.
+        if !is_mine(db, me, fence).await? {
+            return Ok(Some(Moved::NotMine));
+        }
         let (event, id, why) = match arrival {
             Arrival::Woken { woken, event, why } => {
                 let sealed = woken.as_ref().map(|woken| self.seal(Purpose::Event, "event", woken)).transpose()?;
@@ -49,15 +63,12 @@ impl Store {
                 None => return Ok(None),
             },
         };
-        let text = "update reveille_task set step = $4, event = $5, turn = turn + 1, attempt = 1, crashes = 0
-                     where id = $1 and generation = $2 and holder = $3 and state = 'running'
-                       and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
+        let text = "update reveille_task set step = $2, event = $3, progress = null, turn = turn + 1, attempt = 1, crashes = 0
+                     where id = $1
                     returning turn";
-        let turn: Option<i32> =
-            each!(&mut *db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(fence.generation).bind(me.0)
-            .bind(step).bind(event.as_deref()).fetch_optional(&mut **c).await)
-            .map_err(doing("storing the next step"))?;
-        let Some(turn) = turn else { return Ok(Some(Moved::NotMine)) };
+        let turn: i32 = each!(&mut *db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(step).bind(event.as_deref())
+            .fetch_one(&mut **c).await)
+        .map_err(doing("storing the next step"))?;
         let text =
             "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, event, who)
                     values ($1 / 86400000 % 32, $2, $1, $3, $4, 1, 'running', 'running', $5, $6, $7)";
@@ -86,4 +97,18 @@ impl Store {
             .map_err(doing("taking a signal"))?;
         Ok(Some((event, id, Why::Signal)))
     }
+}
+
+/// Whether a running task is mine and I am not gone; its row is then locked until the transaction ends.
+async fn is_mine(db: &mut Db<'_>, me: Incarnation, fence: Fence) -> Result<bool> {
+    let text = locking!(
+        db,
+        "select id from reveille_task
+          where id = $1 and generation = $2 and holder = $3 and state = 'running'
+            and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)"
+    );
+    let mine: Option<Uuid> = each!(db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(fence.generation).bind(me.0)
+        .fetch_optional(&mut **c).await)
+    .map_err(doing("looking for a task of mine"))?;
+    Ok(mine.is_some())
 }

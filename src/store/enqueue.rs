@@ -405,6 +405,7 @@ async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> 
         .bind(waits.iter().map(|(_, wait)| wait.or_resume).collect::<Vec<_>>())
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
+        .bind(rows.iter().filter_map(|row| Some(row.task.id?.0)).collect::<Vec<_>>())
         .execute(c)
         .await
         .map(drop)

@@ -409,7 +409,9 @@ impl Store {
         progress: &serde_json::Value,
     ) -> Result<()> {
         let sealed = self.seal(Purpose::Result, "progress", progress)?;
-        let text = "update reveille_task set progress = $4 where id = $1 and generation = $2 and holder = $3";
+        let text = "update reveille_task set progress = $4
+                     where id = $1 and generation = $2 and holder = $3
+                       and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)";
         each!(db, c => sqlx::query(text).bind(fence.task.0).bind(fence.generation).bind(me.0).bind(sealed)
             .execute(&mut **c).await.map(drop))
         .map_err(doing("storing progress"))

@@ -14,6 +14,7 @@ with d as materialized (
           set state = 'deferred', holder = null, generation = k.generation + 1,
               step = coalesce(d.step, k.step),
               event = case when d.step is null then k.event end,
+              progress = case when d.step is null then k.progress end,
               turn = k.turn + (d.step is not null)::integer,
               crashes = case when d.step is null then k.crashes else 0 end,
               attempt = d.attempt

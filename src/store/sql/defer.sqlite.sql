@@ -8,6 +8,7 @@ update reveille_task
    set state = 'deferred', holder = null, generation = generation + 1,
        step = coalesce($5, step),
        event = case when $5 is null then event end,
+       progress = case when $5 is null then progress end,
        turn = turn + ($5 is not null),
        crashes = case when $5 is null then crashes else 0 end,
        attempt = $6

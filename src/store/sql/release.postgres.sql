@@ -6,9 +6,13 @@
 with r as materialized (
        select * from unnest($2::uuid[], $3::integer[], $4::bigint[]) as r(id, generation, wake_at)),
      mine as materialized (
-       select t.task_id from reveille_trigger t where t.task_id = any($2) and t.holder = $1 for update skip locked)
+       select t.task_id, r.wake_at
+         from r,
+              lateral (select t.task_id
+                         from reveille_trigger t
+                        where t.task_id = r.id and t.generation = r.generation and t.holder = $1
+                          for update skip locked) t)
 update reveille_trigger t
-   set holder = null, wake_at = r.wake_at
-  from r
- where t.task_id = r.id and t.generation = r.generation and t.holder = $1
-   and t.task_id = any(array(select task_id from mine))
+   set holder = null, wake_at = m.wake_at
+  from mine m
+ where t.task_id = m.task_id

@@ -1,0 +1,8 @@
+//! The command line, driven as a person or a program drives it: the real binary, in a folder of its own.
+
+mod configuration;
+mod keys;
+mod refusals;
+mod round_trip;
+mod serving;
+mod shell;

@@ -1,0 +1,74 @@
+//! PostgreSQL servers of a test's own, for what cannot be tried on the shared one.
+
+use std::{
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A server that listens on a socket in its own folder, and ends with the test.
+pub(crate) struct Cluster {
+    folder: TempDir,
+    owner: Option<(u32, u32)>,
+}
+
+impl Cluster {
+    /// A server that takes itself for a standby: it is in recovery, and answers reads.
+    pub(crate) fn standby() -> Self {
+        let cluster = Self::new();
+        let folder = cluster.folder.path().to_owned();
+        cluster.run("initdb", &["--username=reveille", "--auth=trust", "--no-sync", "--pgdata=data"]);
+        std::fs::write(folder.join("data/standby.signal"), "").unwrap();
+        let settings = "listen_addresses = ''\nunix_socket_directories = '..'\nfsync = off\n";
+        let path = folder.join("data/postgresql.conf");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text + settings).unwrap();
+        cluster.run("pg_ctl", &["start", "--wait", "--pgdata=data", "--log=log"]);
+        cluster
+    }
+
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let owner = std::env::var("TEST_POSTGRES_USER").ok().map(|user| (id("-u", &user), id("-g", &user)));
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        Self { folder, owner }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://reveille@localhost/postgres?host={}", self.folder.path().display())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let output = self.command(program, arguments).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} failed: {said}");
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let bin = std::env::var("TEST_POSTGRES_BIN").expect("TEST_POSTGRES_BIN is not set: run `bash tests/run`");
+        let mut command = Command::new(PathBuf::from(bin).join(program));
+        command.args(arguments).current_dir(self.folder.path()).env("LC_ALL", "C");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((user, group)) = self.owner {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let stopped = self.command("pg_ctl", &["stop", "--mode=immediate", "--pgdata=data"]).status();
+        assert!(stopped.unwrap().success() || std::thread::panicking(), "the server did not stop");
+    }
+}
+
+/// A number of a user of this system.
+fn id(which: &str, user: &str) -> u32 {
+    let output = Command::new("id").args([which, user]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}

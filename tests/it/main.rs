@@ -1,0 +1,16 @@
+//! The tests that need a database: every claim is held on SQLite and on PostgreSQL.
+//!
+//! A test arranges on a [`Stage`](stage::Stage), with a database of its own and a clock that it turns. `bash tests/run`
+//! starts the PostgreSQL that they need.
+#![expect(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
+
+#[macro_use]
+mod macros;
+mod stage;
+
+mod cli;
+mod cluster;
+mod layers;
+mod plans;
+mod sql;
+mod store;

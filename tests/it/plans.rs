@@ -1,0 +1,357 @@
+//! What the hot statements cost beside rows that cannot move.
+
+use reveille::{id::Incarnation, store::Db};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::{sql::files, stage::Stage};
+
+/// How many rows are stuck.
+const STUCK: usize = 1_000_000;
+
+/// How many rows one statement is given.
+const BATCH: usize = 500;
+
+/// How many rows are taken where pages are counted: so few that reading what is stuck would show.
+const FEW: usize = 20;
+
+/// The text of a statement.
+macro_rules! statement {
+    ($name:literal) => {
+        include_str!(concat!("../../src/store/sql/", $name, ".postgres.sql"))
+    };
+}
+
+async fn run(c: &mut PgConnection, text: impl Into<String>) {
+    sqlx::raw_sql(AssertSqlSafe(text.into())).execute(c).await.unwrap();
+}
+
+/// 2,000 tasks that are ready, 2,000 that run and 2,000 triggers that are free, all of the lowest priority but one.
+async fn movable(c: &mut PgConnection, worker: Incarnation, triggerer: Incarnation) {
+    let task = |from: usize, state: &str, holder: &str| {
+        format!(
+            "insert into reveille_task (id, name, queue, origin, state, priority, ready_at, generation, turn, attempt, crashes,
+                                        max_attempts, backoff_ms, backoff_cap_ms, holder, step, enqueued_at)
+             select lpad(to_hex({from} + n), 32, '0')::uuid, 'work', 'default', 'manual', '{state}', 1, n, 0, 0, 1, 0, 3, 1, 1,
+                    {holder}, '\\x00', n
+               from generate_series(1, 2000) n;"
+        )
+    };
+    let trigger = |from: usize, passive: bool, wake_at: &str, deadline: &str, holder: &str| {
+        format!(
+            "insert into reveille_trigger (task_id, generation, kind, passive, queue, priority, spec, since, wake_at, deadline_at,
+                                           or_resume, holder, deaths)
+             select lpad(to_hex({from} + n), 32, '0')::uuid, 0, 'fake', {passive}, 'default', 1, '\\x00', n, {wake_at}, {deadline},
+                    false, {holder}, 0
+               from generate_series(1, 2000) n;"
+        )
+    };
+    let (worker, triggerer) = (format!("'{worker}'"), format!("'{triggerer}'"));
+    run(c, "insert into reveille_queue (name) values ('default')").await;
+    run(c, task(0, "ready", "null")).await;
+    run(c, task(10_000, "running", &worker)).await;
+    for (from, passive, wake_at, holder) in
+        [(20_000, false, "n", "null"), (30_000, false, "n", &*triggerer), (40_000, true, "n", "null")]
+    {
+        run(c, task(from, "deferred", "null")).await;
+        run(c, trigger(from, passive, wake_at, "n", holder)).await;
+    }
+}
+
+/// What has ended on one day.
+async fn ended(c: &mut PgConnection) {
+    let text = "insert into reveille_finished (day, id, name, queue, origin, state, priority, generation, turn, attempt, crashes,
+                                               max_attempts, backoff_ms, backoff_cap_ms, result, enqueued_at, finished_at)
+                select 5, lpad(to_hex(20000000 + n), 32, '0')::uuid, 'work', 'default', 'manual', 'succeeded', 1, 5, 1, 1, 0, 3, 1, 1,
+                       '\\x00', 0, n
+                  from generate_series(1, 100000) n";
+    run(c, text).await;
+}
+
+/// A million dormant tasks of the highest priority on the same queue, with their triggers, half of them passive; and a
+/// hundred thousand that are ready under names and kinds that nobody has.
+async fn stuck(c: &mut PgConnection) {
+    run(
+        c,
+        format!(
+            "insert into reveille_task (id, name, queue, origin, state, priority, ready_at, generation, turn, attempt, crashes,
+                                        max_attempts, backoff_ms, backoff_cap_ms, step, enqueued_at)
+             select lpad(to_hex(1000000 + n), 32, '0')::uuid, 'work', 'default', 'manual', 'deferred', 3, 0, 0, 0, 1, 0, 3, 1, 1, '\\x00', 0
+               from generate_series(1, {STUCK}) n;
+             insert into reveille_trigger (task_id, generation, kind, passive, queue, priority, spec, since, wake_at, deadline_at,
+                                           or_resume, deaths)
+             select lpad(to_hex(1000000 + n), 32, '0')::uuid, 0, case when n % 2 = 0 then 'fake' else 'timer' end, n % 2 = 1, 'default', 3,
+                    '\\x00', 0, 9000000000000 + n, 9000000000000 + n, false, 0
+               from generate_series(1, {STUCK}) n;
+             insert into reveille_task (id, name, queue, origin, state, priority, ready_at, generation, turn, attempt, crashes,
+                                        max_attempts, backoff_ms, backoff_cap_ms, step, enqueued_at)
+             select lpad(to_hex(9000000 + n), 32, '0')::uuid, 'unknown', 'default', 'manual', 'ready', 3, 0, 0, 0, 1, 0, 3, 1, 1, '\\x00', 0
+               from generate_series(1, {STUCK} / 10) n;
+             insert into reveille_trigger (task_id, generation, kind, passive, queue, priority, spec, since, wake_at, or_resume, deaths)
+             select lpad(to_hex(9500000 + n), 32, '0')::uuid, 0, 'unknown', false, 'default', 3, '\\x00', 0, 0, false, 0
+               from generate_series(1, {STUCK} / 10) n;"
+        ),
+    )
+    .await;
+}
+
+async fn analyze(c: &mut PgConnection) {
+    run(c, "analyze reveille_task, reveille_trigger, reveille_replica, reveille_queue, reveille_finished, reveille_history").await;
+}
+
+/// An array of one value a row, as a literal.
+fn array(kind: &str, value: impl Fn(usize) -> String) -> String {
+    let values: Vec<_> = (1..=BATCH).map(value).collect();
+    format!("array[{}]::{kind}[]", values.join(","))
+}
+
+fn ids(from: usize) -> String {
+    array("uuid", |n| format!("'{}'", Uuid::from_u128((from + n) as u128)))
+}
+
+fn all(kind: &str, value: &str) -> String {
+    array(kind, |_| value.to_owned())
+}
+
+/// Each hot statement with what it is given: a batch of rows that it can move.
+fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'static str, String)> {
+    let (now, me) = ("1000000::bigint", format!("'{worker}'::uuid"));
+    let holder = format!("'{triggerer}'::uuid");
+    let none = "array[]::uuid[]";
+    let queues = "null::text[]";
+    vec![
+        (
+            "claim",
+            statement!("claim"),
+            format!("{queues}, array['work','other'], {me}, {now}, {BATCH}::bigint, {none}"),
+        ),
+        (
+            "lease",
+            statement!("lease"),
+            format!("{queues}, array['fake','other'], {holder}, {now}, {BATCH}::bigint, {none}"),
+        ),
+        (
+            "take_over",
+            statement!("take_over"),
+            format!("{queues}, array['fake','other'], {holder}, {BATCH}::bigint, {none}"),
+        ),
+        (
+            "release",
+            statement!("release"),
+            format!("{holder}, {}, {}, {}", ids(30_000), all("integer", "0"), all("bigint", "1")),
+        ),
+        (
+            "fire",
+            statement!("fire"),
+            format!(
+                "{now}, {holder}, {}, {}, {}, {}, {}, {}",
+                ids(30_000),
+                all("integer", "0"),
+                all("bytea", "'\\x01'"),
+                ids(0),
+                all("text", "'event'"),
+                all("uuid", "null"),
+            ),
+        ),
+        (
+            "end",
+            statement!("end"),
+            format!(
+                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                ids(10_000),
+                all("integer", "0"),
+                all("text", "'running'"),
+                all("uuid", &me),
+                all("text", "'succeeded'"),
+                all("bytea", "'\\x01'"),
+                all("text", "'finished'"),
+                all("uuid", "null"),
+                all("uuid", &me),
+            ),
+        ),
+        (
+            "defer",
+            statement!("defer"),
+            format!(
+                "{now}, {me}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                ids(10_000),
+                all("integer", "0"),
+                all("bytea", "'\\x01'"),
+                all("integer", "1"),
+                all("text", "'deferred'"),
+                all("text", "'signal'"),
+                all("boolean", "true"),
+                all("bytea", "null"),
+                all("bigint", "null"),
+                all("bigint", "null"),
+                all("boolean", "false"),
+                ids(10_000),
+                array("text", |n| format!("'signal:{n}'")),
+            ),
+        ),
+        ("due", statement!("due"), format!("{now}, {me}, {BATCH}::bigint")),
+        (
+            "enqueue",
+            statement!("enqueue"),
+            format!(
+                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                ids(50_000),
+                all("text", "'work'"),
+                all("text", "'default'"),
+                all("text", "'manual'"),
+                all("uuid", "null"),
+                all("smallint", "1"),
+                all("bigint", "null"),
+                all("bigint", "null"),
+                all("integer", "3"),
+                all("bigint", "1"),
+                all("bigint", "1"),
+                all("text", "null"),
+                all("bytea", "'\\x01'"),
+                all("text", "null"),
+                ids(50_000),
+                all("text", "'signal'"),
+                all("boolean", "true"),
+                all("bytea", "null"),
+                all("bigint", "null"),
+                all("bigint", "null"),
+                all("boolean", "false"),
+                ids(50_000),
+                array("text", |n| format!("'signal:{n}'")),
+                ids(50_000),
+            ),
+        ),
+        ("rescue", statement!("rescue"), format!("{BATCH}::bigint")),
+    ]
+}
+
+/// The plan of a statement, as JSON; with `analyze, buffers`, it is run for that.
+async fn explain(c: &mut PgConnection, options: &str, text: &str, arguments: &str) -> Value {
+    run(c, format!("prepare hot as {text}")).await;
+    let explain = format!("explain (format json{options}) execute hot({arguments})");
+    let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut *c).await.unwrap();
+    run(c, "deallocate hot").await;
+    plan[0]["Plan"].clone()
+}
+
+/// Every node of a plan.
+fn nodes(plan: &Value) -> Vec<&Value> {
+    let children = plan["Plans"].as_array().into_iter().flatten();
+    std::iter::once(plan).chain(children.flat_map(nodes)).collect()
+}
+
+/// What a node reads directly, through those that only pass it on.
+fn source(plan: &Value) -> &str {
+    let kind = plan["Node Type"].as_str().unwrap();
+    match kind {
+        "Materialize" | "Memoize" | "Sort" | "Limit" | "Unique" | "Subquery Scan" => {
+            plan["Plans"].as_array().and_then(|plans| plans.first()).map_or(kind, source)
+        }
+        _ => kind,
+    }
+}
+
+/// What is wrong with a plan, if anything.
+fn faults(plan: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    for node in nodes(plan) {
+        let (kind, relation) =
+            (node["Node Type"].as_str().unwrap(), node["Relation Name"].as_str().unwrap_or_default());
+        if kind == "Seq Scan" && ["reveille_task", "reveille_trigger", "reveille_finished_05"].contains(&relation) {
+            faults.push(format!("reads the whole of {relation}"));
+        }
+        if kind == "Nested Loop" {
+            let mut plans = node["Plans"].as_array().into_iter().flatten();
+            let inner = plans.find(|plan| plan["Parent Relationship"] == "Inner").map_or("", source);
+            // A list has no index: it is gone through once for every row of the other side.
+            if ["CTE Scan", "Function Scan"].contains(&inner) {
+                faults.push("goes through a list again and again".to_owned());
+            }
+        }
+    }
+    faults
+}
+
+/// How many pages a statement touches; what it changes is undone.
+async fn pages(c: &mut PgConnection, text: &str, arguments: &str) -> i64 {
+    run(c, "begin").await;
+    let plan = explain(c, ", analyze, buffers, timing off", text, arguments).await;
+    run(c, "rollback").await;
+    let rows = plan["Actual Rows"].as_f64().unwrap();
+    assert!((rows - FEW as f64).abs() < 0.5, "it moved {rows} rows");
+    plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
+}
+
+on_postgres!(
+    async fn a_million_stuck_rows_cost_the_hot_statements_nothing(stage: Stage) {
+        let (worker, triggerer) = (stage.worker().await, stage.triggerer().await);
+        let mut tx = stage.store.begin().await.unwrap();
+        let Db::Postgres(c) = tx.db() else { unreachable!() };
+        run(c, "commit; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0").await;
+        movable(c, worker, triggerer).await;
+        run(c, "vacuum reveille_task, reveille_trigger").await;
+        analyze(c).await;
+        let hot = hot(worker, triggerer);
+        let few = |arguments: &str| arguments.replace(&format!("{BATCH}::bigint"), &format!("{FEW}::bigint"));
+        let taking = hot.iter().filter(|(name, ..)| ["claim", "lease"].contains(name));
+        let taking: Vec<_> = taking.map(|(name, text, arguments)| (name, text, few(arguments))).collect();
+        let mut before = Vec::new();
+        for (_, text, arguments) in &taking {
+            before.push(pages(c, text, arguments).await);
+        }
+
+        stuck(c).await;
+        ended(c).await;
+        run(c, "vacuum reveille_task, reveille_trigger").await;
+        analyze(c).await;
+        for ((name, text, arguments), before) in taking.iter().zip(before) {
+            let after = pages(c, text, arguments).await;
+            println!("{name} reads {after} pages beside the stuck, {before} without");
+            // Trees that are a level or two deeper.
+            assert!(after < before + before / 2, "{name} reads {after} pages beside the stuck, {before} without");
+        }
+
+        let mut found = Vec::new();
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            run(c, format!("set plan_cache_mode = {mode}")).await;
+            for (name, text, arguments) in &hot {
+                let plan = explain(c, "", text, arguments).await;
+                found.extend(faults(&plan).into_iter().map(|fault| format!("{name} ({mode}) {fault}")));
+            }
+        }
+        assert!(found.is_empty(), "{found:#?}");
+    }
+);
+
+on_sqlite!(
+    async fn no_statement_goes_through_a_whole_table(stage: Stage) {
+        let mut tx = stage.store.begin().await.unwrap();
+        let Db::Sqlite(c) = tx.db() else { unreachable!() };
+        // Lists that the statement is given, and the few queues.
+        let lists = ["SCAN CONSTANT ROW", "SCAN json_each", "SCAN p", "SCAN q", "SCAN n ", "SCAN s ", "SCAN d"];
+        for (name, statements) in files("sqlite") {
+            for statement in statements {
+                let explain = format!("explain query plan {statement}");
+                let steps = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut *c).await.unwrap();
+                for step in steps.iter().map(|row| row.get::<String, _>("detail")) {
+                    let whole = step.starts_with("SCAN ") && !lists.iter().any(|list| step.starts_with(list));
+                    assert!(!whole, "{name}: {step}");
+                }
+            }
+        }
+    }
+);
+
+#[test]
+fn a_plan_with_a_fault_is_found_out() {
+    let scan = |kind: &str, side: &str| serde_json::json!({ "Node Type": kind, "Parent Relationship": side });
+    let nested =
+        |outer: Value, inner: Value| serde_json::json!({ "Node Type": "Nested Loop", "Plans": [outer, inner] });
+    let sorted = serde_json::json!({ "Node Type": "Sort", "Parent Relationship": "Inner", "Plans": [scan("CTE Scan", "Outer")] });
+    assert_eq!(faults(&nested(scan("Function Scan", "Outer"), sorted)), ["goes through a list again and again"]);
+    assert_eq!(faults(&nested(scan("Index Scan", "Outer"), scan("CTE Scan", "Inner"))).len(), 1);
+    assert!(faults(&nested(scan("Function Scan", "Outer"), scan("Index Scan", "Inner"))).is_empty());
+    let whole = serde_json::json!({ "Node Type": "Limit", "Plans": [{ "Node Type": "Seq Scan", "Relation Name": "reveille_task" }] });
+    assert_eq!(faults(&whole), ["reads the whole of reveille_task"]);
+}

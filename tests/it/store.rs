@@ -1,0 +1,18 @@
+//! The store's verbs, on both databases.
+
+mod advance;
+mod cancel;
+mod claim;
+mod connect;
+mod deferral;
+mod enqueue;
+mod fire;
+mod holders;
+mod life;
+mod races;
+mod report;
+mod retention;
+mod sealing;
+mod signal;
+mod wake;
+mod writer;
