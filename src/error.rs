@@ -11,8 +11,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The database did not answer, or not in time. Trying again is right; nothing is known of the last write.
-    #[error("the database did not answer while {doing}")]
+    /// The database did not do it: out of reach, late, or in no state to. Trying again is right; nothing is known of the last
+    /// write.
+    #[error("the database failed while {doing}")]
     Outage {
         /// What was being done.
         doing: &'static str,
@@ -21,8 +22,8 @@ pub enum Error {
         source: Box<dyn StdError + Send + Sync>,
     },
 
-    /// The database answered, and refused.
-    #[error("the database refused while {doing}")]
+    /// The database refused what it was given: trying again cannot help.
+    #[error("the database refused what it was given while {doing}")]
     Database {
         /// What was being done.
         doing: &'static str,
@@ -88,7 +89,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the database is out of reach, as against having answered.
+    /// Whether it is about the database, and may pass, as against about what it was given.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Outage { .. })
     }

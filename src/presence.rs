@@ -193,7 +193,7 @@ impl Pulse {
         let clock = self.store.clock().clone();
         let period = self.lease / 3;
         let mut connection = None;
-        let mut watch = Watch::new(self.lease, period);
+        let mut watch = Watch::new(period);
         let mut outage = Outage::of("renewing", &clock);
         loop {
             let pause = outage.note(&self.turn(&mut connection, &mut watch, period).await).map_or_else(

@@ -198,6 +198,12 @@ impl Store {
         self.seal_bytes(purpose, what, &plain)
     }
 
+    /// Seals what we made ourselves of values that were within the limit when they came.
+    pub(crate) fn seal_own<T: Serialize>(&self, purpose: Purpose, what: &'static str, value: &T) -> Result<Vec<u8>> {
+        let plain = serde_json::to_vec(value).map_err(|error| Error::json(what, &error))?;
+        Ok(self.0.vault.seal(purpose, &plain).into_bytes())
+    }
+
     pub(crate) fn seal_bytes(&self, purpose: Purpose, what: &'static str, plain: &[u8]) -> Result<Vec<u8>> {
         if plain.len() > self.0.payload_limit {
             return Err(Error::TooLarge { what, size: plain.len(), limit: self.0.payload_limit });
@@ -309,32 +315,27 @@ pub async fn within<T>(what: &'static str, body: impl Future<Output = Result<T>>
         .unwrap_or_else(|late| Err(Error::Outage { doing: what, source: Box::new(late) }))
 }
 
-/// Turns the driver's error into ours, by whether the database was out of reach or answered.
+/// Turns the driver's error into ours, by whether it is about what was written or about the database.
 pub(crate) fn doing(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
     move |error| {
-        let outage = match &error {
-            sqlx::Error::Database(refusal) => is_outage(refusal.code().as_deref()),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
+        let about_the_rows = match &error {
+            sqlx::Error::Database(refusal) => refuses_rows(refusal.code().as_deref()),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => true,
             _ => false,
         };
         let source = Box::new(error);
-        if outage { Error::Outage { doing: what, source } } else { Error::Database { doing: what, source } }
+        if about_the_rows { Error::Database { doing: what, source } } else { Error::Outage { doing: what, source } }
     }
 }
 
-/// PostgreSQL: connection lost (08), out of resources (53), told to stop or timed out (57), read-only during a
-/// fail-over (25006), and conflicts to be tried again (40). SQLite: busy (5), locked (6), I/O error (10), full (13),
-/// with their extended codes.
-fn is_outage(code: Option<&str>) -> bool {
+/// Whether a refusal is about the rows, so that trying again cannot help. PostgreSQL: data (22), constraints (23), limits
+/// (54). SQLite: too big (18), constraint (19), mismatch (20), with their extended codes. Everything else may pass: even
+/// a missing table or right is soon mended by an operator, and a task must not fail for it.
+fn refuses_rows(code: Option<&str>) -> bool {
     let Some(code) = code else { return false };
     // SQLSTATEs have five characters, SQLite's extended codes at most four.
     if code.len() == 5 {
-        return code == "25006" || ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class));
+        return ["22", "23", "54"].iter().any(|class| code.starts_with(class));
     }
-    code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+    code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 18..=20))
 }

@@ -15,8 +15,8 @@ pub use context::TaskContext;
 pub(crate) use deferral::Deadline;
 pub use deferral::{Deferral, defer};
 pub use retry::Retry;
-pub(crate) use state::words;
 pub use state::{End, EndState, Origin, Priority, TaskState};
+pub(crate) use state::{cut, words};
 
 pub(crate) use awaited::{Step, Undecodable, misfit_message};
 

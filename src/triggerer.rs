@@ -102,6 +102,7 @@ pub async fn run(store: Store, settings: Settings, stop: Stop) -> Result<()> {
             incarnation: Incarnation::mint(),
             role: Role::Triggerer,
             label: settings.label.clone(),
+            lease: settings.lease,
             capacity: settings.capacity.try_into().unwrap_or(i32::MAX),
             kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
             queues: settings.queues.clone(),
@@ -161,8 +162,7 @@ impl<'a> Life<'a> {
             Arc::clone(&self.home),
             Arc::clone(&self.holdings),
         );
-        let upkeep =
-            Upkeep { store: self.store, me: self.presence.me(), lease: self.settings.lease, kept: self.settings.kept };
+        let upkeep = Upkeep { store: self.store, me: self.presence.me(), kept: self.settings.kept };
 
         let ending = async {
             tokio::select! {
@@ -206,9 +206,10 @@ impl<'a> Life<'a> {
             let doubt = &doubt;
             async move {
                 tokio::select! {
+                    biased;
+                    () = cancelled => doubt.raise(),
                     () = waiting => {}
                     () = freed => {}
-                    () = cancelled => doubt.raise(),
                 }
             }
         };
@@ -231,19 +232,22 @@ impl<'a> Life<'a> {
         doubt.raise();
         let leases = self.home.lease(room, &self.holdings.aside(self.store.clock())).await?;
         doubt.lower();
-        let count = leases.readable.len() + leases.unreadable.len();
+        // A batch that nobody here can read is no reason to hurry for the next.
+        let full = leases.readable.len() + leases.unreadable.len() == room && !leases.readable.is_empty();
         self.adopt(leases, arrived).await;
-        Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
+        Ok((if full { Turn::Full } else { Turn::Idle }, jittered(POLL)))
     }
 
     /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.
     async fn agree(&self, arrived: &mpsc::Sender<Fence>) -> Result<()> {
+        let before = self.holdings.fences();
         let mut leases = self.home.held().await?;
         let surplus = self.holdings.drop_all_but(leases.readable.iter().map(|leased| leased.fence));
         if surplus > 0 {
             tracing::info!(triggers = surplus, "dropped {surplus} trigger(s) that are no longer mine");
         }
-        leases.readable.retain(|leased| !self.holdings.has(leased.fence));
+        // What was fired or released while we asked is no longer held, and not to be adopted.
+        leases.readable.retain(|leased| !before.contains(&leased.fence) && !self.holdings.has(leased.fence));
         self.adopt(leases, arrived).await;
         Ok(())
     }

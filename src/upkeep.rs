@@ -8,7 +8,6 @@ use std::{sync::Mutex, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::millis,
     error::Result,
     id::Incarnation,
     outage::{Turn, jittered, turns},
@@ -18,6 +17,9 @@ use crate::{
 
 /// How long a hint that does not come may cost.
 pub(crate) const POLL: Duration = Duration::from_millis(250);
+
+/// How many rows one transaction takes where each takes statements of its own.
+const ROWS: usize = 50;
 
 /// How often what only a crash leaves behind is looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -29,7 +31,6 @@ const DROP: Duration = Duration::from_mins(1);
 pub(crate) struct Upkeep<'a> {
     pub(crate) store: &'a Store,
     pub(crate) me: Incarnation,
-    pub(crate) lease: Duration,
     /// How long results and history are kept.
     pub(crate) kept: Duration,
 }
@@ -87,7 +88,8 @@ impl Upkeep<'_> {
         let (count, ended, next) = within("striking deadlines", async {
             let mut tx = self.store.begin().await?;
             let now = self.store.clock().now_ms();
-            let overdue = trigger::overdue(&mut tx.db(), now, millis(self.lease), BATCH as i64).await?;
+            let grace = replica::longest_lease(&mut tx.db()).await?;
+            let overdue = trigger::overdue(&mut tx.db(), now, grace, ROWS as i64).await?;
             let count = overdue.len();
             let verdict = |fence| Verdict { fence, failed: past_deadline(), holder: None, event: None };
             let verdicts = overdue.into_iter().map(verdict).collect();
@@ -101,7 +103,7 @@ impl Upkeep<'_> {
             self.store.wake().hint(Topic::Ready);
         }
         self.store.ended(&ended).await?;
-        if count == BATCH {
+        if count == ROWS {
             return Ok((Turn::Full, Duration::ZERO));
         }
         Ok((Turn::Idle, self.until(next, SWEEP)))
@@ -109,14 +111,18 @@ impl Upkeep<'_> {
 
     /// How long to sleep if the next thing to do is due then, and the longest that a hint may be waited for.
     fn until(&self, next: Option<i64>, longest: Duration) -> Duration {
-        let left = next.map_or(i64::MAX, |next| next.saturating_sub(self.store.clock().now_ms()).max(1));
+        // What is due already and was not fired is in somebody else's hands: no use asking again at once.
+        let left = next.map_or(i64::MAX, |next| match next.saturating_sub(self.store.clock().now_ms()) {
+            left if left > 0 => left,
+            _ => 20,
+        });
         jittered(longest).min(Duration::from_millis(left.cast_unsigned()))
     }
 
     async fn rescue(&self) -> Result<bool> {
         let (count, ended) = within("rescuing tasks", async {
             let mut tx = self.store.begin().await?;
-            let rescued = self.store.rescue(&mut tx.db(), self.me, BATCH as i64).await?;
+            let rescued = self.store.rescue(&mut tx.db(), self.me, ROWS as i64).await?;
             tx.commit().await?;
             Ok(rescued)
         })
@@ -126,7 +132,7 @@ impl Upkeep<'_> {
             self.store.wake().hint(Topic::Ready);
         }
         self.store.ended(&ended).await?;
-        Ok(count == BATCH)
+        Ok(count == ROWS)
     }
 
     async fn expire(&self) -> Result<bool> {

@@ -120,6 +120,7 @@ pub async fn run(store: Store, tasks: Tasks, settings: Settings, stop: Stop) -> 
             incarnation: Incarnation::mint(),
             role: Role::Worker,
             label: settings.label.clone(),
+            lease: settings.lease,
             capacity: settings.concurrency.try_into().unwrap_or(i32::MAX),
             kinds: names.clone(),
             queues: settings.queues.clone(),
@@ -178,8 +179,7 @@ impl<'a> Life<'a> {
         };
         let settling = Settling::new(self.store.clone(), Arc::clone(&self.presence), Arc::clone(&self.running));
         let mut settled = tokio::spawn(settling.run(ends));
-        let upkeep =
-            Upkeep { store: self.store, me: self.presence.me(), lease: self.settings.lease, kept: self.settings.kept };
+        let upkeep = Upkeep { store: self.store, me: self.presence.me(), kept: self.settings.kept };
         let ending = async {
             tokio::select! {
                 () = stop.soft().cancelled() => {}
@@ -237,9 +237,10 @@ impl<'a> Life<'a> {
             let doubt = &doubt;
             async move {
                 tokio::select! {
+                    biased;
+                    () = cancelled => doubt.raise(),
                     () = ready => {}
                     () = freed => {}
-                    () = cancelled => doubt.raise(),
                 }
             }
         };
@@ -337,24 +338,24 @@ impl<'a> Life<'a> {
             tracing::info!(tasks = lost, "dropped {lost} step(s) that are no longer mine");
         }
         held.iter().filter(|held| held.cancelled).for_each(|held| self.running.cancel(held.fence));
-        self.store_progress().await?;
+        self.store_progress().await;
         let missing: Vec<_> = held.iter().map(|held| held.fence).filter(|fence| !self.running.has(*fence)).collect();
         self.put_back(&missing).await
     }
 
-    async fn store_progress(&self) -> Result<()> {
-        let progressed = self.running.progressed();
-        if progressed.is_empty() {
-            return Ok(());
-        }
-        within("storing progress", async {
-            let mut tx = self.store.begin().await?;
-            for (fence, progress) in &progressed {
-                self.store.set_progress(&mut tx.db(), self.presence.me(), *fence, progress).await?;
+    /// Progress is for people: what of it cannot be stored is logged, and stops nothing.
+    async fn store_progress(&self) {
+        for (fence, progress) in self.running.progressed() {
+            let stored = within("storing progress", async {
+                let mut tx = self.store.begin().await?;
+                self.store.set_progress(&mut tx.db(), self.presence.me(), fence, &progress).await?;
+                tx.commit().await
+            });
+            if let Err(error) = stored.await {
+                let task = fence.task;
+                tracing::warn!(task.id = %task, "the progress of task {task} was not stored: {}", error.chain());
             }
-            tx.commit().await
-        })
-        .await
+        }
     }
 
     /// While draining, cancellations still reach what runs. Never completes.

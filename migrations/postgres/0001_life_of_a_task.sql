@@ -55,7 +55,7 @@ create table reveille_trigger (
 
 create index reveille_trigger_free     on reveille_trigger (queue, kind, priority, wake_at) where holder is null and not passive;
 create index reveille_trigger_held     on reveille_trigger (holder) where holder is not null;
-create index reveille_trigger_due      on reveille_trigger (wake_at) where passive and wake_at is not null;
+create index reveille_trigger_due      on reveille_trigger (wake_at, task_id) where passive and wake_at is not null;
 create index reveille_trigger_deadline on reveille_trigger (deadline_at) where deadline_at is not null;
 
 -- One row for each signal or task in a wait.
@@ -117,6 +117,7 @@ create table reveille_replica (
   queues      text    not null,
   joined_at   bigint  not null,
   seen_at     bigint  not null,
+  lease_ms    bigint  not null,
   beat        bigint  not null,
   gone_at     bigint,
   gone_why    text    check (gone_why in ('left', 'lost'))

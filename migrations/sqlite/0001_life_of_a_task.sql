@@ -54,7 +54,7 @@ create table reveille_trigger (
 
 create index reveille_trigger_free     on reveille_trigger (queue, kind, priority, wake_at) where holder is null and passive = 0;
 create index reveille_trigger_held     on reveille_trigger (holder) where holder is not null;
-create index reveille_trigger_due      on reveille_trigger (wake_at) where passive = 1 and wake_at is not null;
+create index reveille_trigger_due      on reveille_trigger (wake_at, task_id) where passive = 1 and wake_at is not null;
 create index reveille_trigger_deadline on reveille_trigger (deadline_at) where deadline_at is not null;
 
 -- One row for each signal or task in a wait.
@@ -116,6 +116,7 @@ create table reveille_replica (
   queues              text    not null,
   joined_at           integer not null,
   seen_at             integer not null,
+  lease_ms            integer not null,
   beat                integer not null,
   gone_at             integer,
   gone_why            text    check (gone_why in ('left', 'lost'))

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use super::{
     config::Config,
     failure::{Exit, Failure},
-    output::Output,
+    output::{Output, argument},
 };
 use crate::{
     error::Error,
@@ -23,16 +23,16 @@ const FEW: u32 = 2;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Flags {
-    /// The database: sqlite:FILE or `postgres://USER@HOST/NAME` [default: sqlite:reveille.db]
     #[arg(long, global = true, value_name = "URL")]
+    #[arg(help = "sqlite:FILE or postgres://USER@HOST/NAME [default: sqlite:reveille.db]")]
     database_url: Option<Url>,
 
-    /// The file with the key that seals what is stored [default: reveille.key, beside the database file]
+    /// The key that seals what is stored [default: reveille.key, beside the database]
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
 
     /// The configuration [default: ./reveille.toml, if it is there]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     config: Option<PathBuf>,
 
     /// Answer in JSON, and fail in JSON on stderr
@@ -40,15 +40,15 @@ pub(super) struct Flags {
     json: bool,
 
     /// The largest step, spec, event or result that is stored [default: 1048576]
-    #[arg(long, global = true, value_name = "BYTES")]
+    #[arg(long, global = true, value_name = "BYTES", hide_short_help = true)]
     payload_limit: Option<std::num::NonZeroUsize>,
 
     /// What is logged on stderr, as directives of tracing [default: reveille=info,warn]
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", hide_short_help = true)]
     log: Option<String>,
 
     /// How it is logged [default: text]
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
     log_format: Option<LogFormat>,
 
     /// Log more; -vv for all there is
@@ -63,10 +63,11 @@ impl Flags {
 
     /// The command line so far, for advice that can be copied. A password is left out of it.
     fn again(&self) -> String {
-        let mut words = vec![std::env::args().next().unwrap_or_else(|| "reveille".to_owned())];
-        words.extend(self.config.as_ref().map(|path| format!("--config {}", path.display())));
-        words.extend(self.database_url.as_ref().map(|url| format!("--database-url {url}")));
-        words.extend(self.key_file.as_ref().map(|path| format!("--key-file {}", path.display())));
+        let path = |path: &PathBuf| argument(&path.to_string_lossy());
+        let mut words = vec![argument(&std::env::args().next().unwrap_or_else(|| "reveille".to_owned()))];
+        words.extend(self.config.as_ref().map(|file| format!("--config {}", path(file))));
+        words.extend(self.database_url.as_ref().map(|url| format!("--database-url {}", argument(&url.to_string()))));
+        words.extend(self.key_file.as_ref().map(|file| format!("--key-file {}", path(file))));
         words.join(" ")
     }
 }

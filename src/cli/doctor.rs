@@ -33,8 +33,11 @@ impl Doctor {
             Ok(store) => {
                 report.good("database", format!("{}, which the key opens", app.url()));
                 report.good("schema", format!("up to date, at migration {}", migrations(app.url()).count()));
-                replicas(&mut report, &replica::fleet(&store).await?);
-                findings(&mut report, &store).await?;
+                match replica::fleet(&store).await {
+                    Ok(fleet) => replicas(&mut report, &fleet),
+                    Err(failure) => report.bad("replicas", &failure),
+                }
+                findings(&mut report, &store).await;
                 app.close(store).await;
             }
             Err(failure) if has_key || failure.exit() == Exit::Database => report.bad("database", &failure),
@@ -74,15 +77,17 @@ fn replicas(report: &mut Report, fleet: &Fleet) {
     }
 }
 
-async fn findings(report: &mut Report, store: &Store) -> Result<(), Failure> {
-    let findings = store.examine().await?;
+async fn findings(report: &mut Report, store: &Store) {
+    let findings = match store.examine().await {
+        Ok(findings) => findings,
+        Err(error) => return report.bad("tasks", &error.into()),
+    };
     if findings.is_empty() && report.ok() {
         report.good("tasks", "whatever waits or is ready can be taken".to_owned());
     }
     for finding in findings {
         report.bad("finding", &Failure::wrong(finding.problem).help(finding.advice));
     }
-    Ok(())
 }
 
 /// Everything that was looked at, in order.

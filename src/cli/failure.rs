@@ -132,10 +132,15 @@ mod tests {
 
     #[test]
     fn a_cause_that_the_error_repeats_is_told_once() {
+        let error = anyhow::anyhow!("refused").context("connecting: refused").context("listing tasks");
+        assert_eq!(Failure::new(Exit::Wrong, error).to_string(), "listing tasks: connecting: refused");
+    }
+
+    #[test]
+    fn a_database_out_of_reach_has_an_exit_code_of_its_own() {
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
-        let error = Error::Outage { doing: "connecting", source: Box::new(refused) };
-        let failure = Failure::from(error);
-        assert_eq!(failure.to_string(), "the database did not answer while connecting: connection refused");
+        let failure = Failure::from(Error::Outage { doing: "connecting", source: Box::new(refused) });
+        assert!(failure.to_string().ends_with(" while connecting: connection refused"), "{failure}");
         assert_eq!(failure.exit(), Exit::Database);
     }
 

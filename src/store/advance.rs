@@ -63,12 +63,14 @@ impl Store {
                 None => return Ok(None),
             },
         };
-        let text = "update reveille_task set step = $2, event = $3, progress = null, turn = turn + 1, attempt = 1, crashes = 0
+        let text =
+            "update reveille_task set step = $2, event = $3, progress = null, turn = turn + 1, attempt = 1, crashes = 0
                      where id = $1
                     returning turn";
-        let turn: i32 = each!(&mut *db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(step).bind(event.as_deref())
+        let turn: i32 =
+            each!(&mut *db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(step).bind(event.as_deref())
             .fetch_one(&mut **c).await)
-        .map_err(doing("storing the next step"))?;
+            .map_err(doing("storing the next step"))?;
         let text =
             "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, event, who)
                     values ($1 / 86400000 % 32, $2, $1, $3, $4, 1, 'running', 'running', $5, $6, $7)";
@@ -107,8 +109,9 @@ async fn is_mine(db: &mut Db<'_>, me: Incarnation, fence: Fence) -> Result<bool>
           where id = $1 and generation = $2 and holder = $3 and state = 'running'
             and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)"
     );
-    let mine: Option<Uuid> = each!(db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(fence.generation).bind(me.0)
+    let mine: Option<Uuid> =
+        each!(db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(fence.generation).bind(me.0)
         .fetch_optional(&mut **c).await)
-    .map_err(doing("looking for a task of mine"))?;
+        .map_err(doing("looking for a task of mine"))?;
     Ok(mine.is_some())
 }

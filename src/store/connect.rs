@@ -102,10 +102,12 @@ impl Url {
     pub(super) fn postgres_options(text: &str) -> Result<PgConnectOptions> {
         let options = PgConnectOptions::from_str(text)
             .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))?;
-        Ok(options
-            .application_name("reveille")
-            .disable_statement_logging()
-            .options([("statement_timeout", "5s"), ("idle_in_transaction_session_timeout", "10s")]))
+        Ok(options.application_name("reveille").disable_statement_logging().options([
+            ("statement_timeout", "5s"),
+            // Short statements are estimated as long ones: compiling a claim took ten times as long as running it.
+            ("jit", "off"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ]))
     }
 }
 

@@ -233,8 +233,9 @@ impl Store {
         })
         .await?;
         self.enqueued();
-        if !keys.is_empty() {
-            self.match_keys(&keys, None).await?;
+        // They are stored. What has come for them already is found by a replica's next look, if not now.
+        if let Err(error) = self.match_keys(&keys, None).await {
+            tracing::debug!("waits that are over are found at the next match: {}", error.chain());
         }
         Ok(ids)
     }
@@ -255,15 +256,9 @@ impl Store {
             tasks.into_iter().enumerate().filter(|(at, _)| seen.insert(ids[*at])).collect();
         // Keys in their order, and then tasks in theirs, so that two batches with the same ones wait for each other in turn.
         tasks.sort_by(|(_, a), (_, b)| (&a.name, &a.dedupe).cmp(&(&b.name, &b.dedupe)));
-        let mut rows = Vec::with_capacity(tasks.len());
+        // What cannot be stored is found before anything is written: a caller may commit after an error of ours.
+        let mut sealed = Vec::with_capacity(tasks.len());
         for (at, task) in tasks {
-            let own = ids[at];
-            if let Some(dedupe) = &task.dedupe {
-                ids[at] = reserve(db, &task.name, dedupe, own, now).await?;
-            }
-            if ids[at] != own {
-                continue;
-            }
             let step = self.seal(Purpose::Step, "step", &task.step)?;
             let wait = match &task.start {
                 Start::Now => None,
@@ -271,7 +266,17 @@ impl Store {
                 Start::After(delay) => Some(Wait::until(now.saturating_add(millis(*delay)))),
                 Start::When(deferral) => Some(self.arm(deferral)?),
             };
-            rows.push(Row { id: own.0, task, step, wait });
+            sealed.push((at, Row { id: ids[at].0, task, step, wait }));
+        }
+        let mut rows = Vec::with_capacity(sealed.len());
+        for (at, row) in sealed {
+            let own = ids[at];
+            if let Some(dedupe) = &row.task.dedupe {
+                ids[at] = reserve(db, &row.task.name, dedupe, own, now).await?;
+            }
+            if ids[at] == own {
+                rows.push(row);
+            }
         }
         rows.sort_by_key(|row| row.id);
         for queue in rows.iter().map(|row| row.task.queue.as_str()).collect::<BTreeSet<_>>() {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},
-    task::{End, TaskState, WaitFailed, WaitFailure, Woken},
+    task::{End, TaskState, WaitFailed, WaitFailure, Woken, cut},
     vault::Purpose,
 };
 
@@ -80,7 +80,8 @@ impl Store {
         Ok(struck)
     }
 
-    async fn fail_wait(&self, db: &mut Db<'_>, who: Option<Incarnation>, verdict: Verdict) -> Result<Fate> {
+    async fn fail_wait(&self, db: &mut Db<'_>, who: Option<Incarnation>, mut verdict: Verdict) -> Result<Fate> {
+        verdict.failed.message = cut(verdict.failed.message);
         let Some(waiting) = waiting(db, verdict.fence.task).await? else { return Ok(Fate::Refused) };
         let may = match verdict.holder {
             None => true,
@@ -96,7 +97,7 @@ impl Store {
         };
         let retry = task::retry(waiting.max_attempts, waiting.backoff_ms, waiting.backoff_cap_ms);
         if waiting.or_resume {
-            let event = self.seal(Purpose::Event, "event", &Woken::Failed(verdict.failed))?;
+            let event = self.seal_own(Purpose::Event, "event", &Woken::Failed(verdict.failed))?;
             let event_id = verdict.event.unwrap_or_else(Uuid::now_v7);
             event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why, holder: None }])
                 .await?;

@@ -10,7 +10,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{Db, Store, TIME_OUT, Url, doing, each};
-use crate::{error::Result, id::Incarnation, task::words};
+use crate::{clock::millis, error::Result, id::Incarnation, task::words};
 
 words! {
     /// What a replica does.
@@ -31,6 +31,8 @@ pub struct Card {
     pub role: Role,
     /// Where it is, for people.
     pub label: String,
+    /// How long it may be silent before others take its work.
+    pub lease: Duration,
     /// How much it holds at most.
     pub capacity: i32,
     /// The kinds of triggers, or names of tasks, that it has.
@@ -84,6 +86,15 @@ pub struct Beat {
     pub incarnation: Incarnation,
     /// How often it has renewed.
     pub beat: i64,
+}
+
+/// A replica that is not gone, as the others see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its sign of life.
+    pub beat: Beat,
+    /// How long it may be silent: its own lease, whatever ours is.
+    pub lease: Duration,
 }
 
 /// What renewing uses, so that it depends on nothing else: on PostgreSQL a connection outside the pool. SQLite has one
@@ -147,11 +158,11 @@ pub async fn database_time(db: &mut Db<'_>) -> Result<i64> {
 /// # Errors
 /// If the database does not answer: join again with a new incarnation.
 pub async fn join(db: &mut Db<'_>, card: &Card, now: i64) -> Result<()> {
-    let text = "insert into reveille_replica (incarnation, role, label, version, capacity, running, kinds, queues, joined_at, seen_at, beat)
-                values ($1, $2, $3, $4, $5, 0, $6, $7, $8, $8, 0)";
+    let text = "insert into reveille_replica (incarnation, role, label, version, capacity, running, kinds, queues, joined_at, seen_at, lease_ms, beat)
+                values ($1, $2, $3, $4, $5, 0, $6, $7, $8, $8, $9, 0)";
     let queues = card.queues.as_ref().map_or_else(|| "*".to_owned(), |queues| queues.join(","));
     each!(db, c => sqlx::query(text).bind(card.incarnation.0).bind(card.role.word()).bind(&card.label).bind(env!("CARGO_PKG_VERSION"))
-        .bind(card.capacity).bind(card.kinds.join(",")).bind(queues).bind(now).execute(&mut **c).await.map(drop))
+        .bind(card.capacity).bind(card.kinds.join(",")).bind(queues).bind(now).bind(millis(card.lease)).execute(&mut **c).await.map(drop))
     .map_err(doing("joining"))
 }
 
@@ -171,11 +182,24 @@ pub async fn renew(db: &mut Db<'_>, me: Incarnation, running: i32, now: i64) -> 
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn peers(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Beat>> {
-    let text = "select incarnation, beat from reveille_replica where gone_at is null and incarnation <> $1";
-    let rows: Vec<(Uuid, i64)> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
+pub async fn peers(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Peer>> {
+    let text = "select incarnation, beat, lease_ms from reveille_replica where gone_at is null and incarnation <> $1";
+    let rows: Vec<(Uuid, i64, i64)> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
         .map_err(doing("looking at the other replicas"))?;
-    Ok(rows.into_iter().map(|(id, beat)| Beat { incarnation: Incarnation(id), beat }).collect())
+    let peer = |(id, beat, lease_ms): (Uuid, i64, i64)| Peer {
+        beat: Beat { incarnation: Incarnation(id), beat },
+        lease: Duration::from_millis(lease_ms.max(0).cast_unsigned()),
+    };
+    Ok(rows.into_iter().map(peer).collect())
+}
+
+/// The longest lease of any replica that is not gone, in milliseconds.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn longest_lease(db: &mut Db<'_>) -> Result<i64> {
+    let text = "select coalesce(max(lease_ms), 0) from reveille_replica where gone_at is null";
+    each!(db, c => sqlx::query_scalar(text).fetch_one(&mut **c).await).map_err(doing("looking at the leases"))
 }
 
 /// Declares a silent peer gone, unless it has shown life meanwhile; whether it was declared.
@@ -212,7 +236,7 @@ pub async fn forget(db: &mut Db<'_>, now: i64) -> Result<()> {
                    and not exists (select 1 from reveille_task k where k.holder = incarnation)
                    and not exists (select 1 from reveille_trigger t where t.holder = incarnation)
                    and not exists (select 1 from reveille_undo u where u.holder = incarnation)";
-    let before = now - crate::clock::millis(GONE_KEPT);
+    let before = now - millis(GONE_KEPT);
     each!(db, c => sqlx::query(text).bind(before).execute(&mut **c).await.map(drop))
         .map_err(doing("forgetting replicas"))
 }

@@ -14,6 +14,9 @@ use crate::{
 /// The longest that results and history can be kept: the ring has 32 days, and one of them is being filled, the next emptied.
 pub const LONGEST: Duration = Duration::from_hours(30 * 24);
 
+/// How long one day may take to drop.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 const DAY: i64 = 86_400_000;
 const RING: i64 = 32;
 
@@ -46,7 +49,7 @@ impl Store {
             Ok(more)
         })
         .await?;
-        more |= super::within("dropping old history", async {
+        let dropping = async {
             let mut tx = self.begin().await?;
             let more = match tx.db() {
                 Db::Postgres(c) => drop_day(c, now, before).await,
@@ -55,8 +58,11 @@ impl Store {
             .map_err(doing("dropping old history"))?;
             tx.commit().await?;
             Ok(more)
-        })
-        .await?;
+        };
+        // It blocks nobody while it looks for what must stay, and may take its time over a day of millions.
+        let dropped = tokio::time::timeout(PATIENCE, dropping).await;
+        more |= dropped
+            .unwrap_or_else(|late| Err(Error::Outage { doing: "dropping old history", source: Box::new(late) }))?;
         Ok(more)
     }
 }
@@ -77,6 +83,7 @@ async fn drop_expired(db: &mut Db<'_>, now: i64) -> Result<bool> {
 /// Empties the oldest day of the ring that is wholly past, if it holds anything; one a call.
 async fn drop_day(c: &mut sqlx::PgConnection, now: i64, before: i64) -> Result<bool, sqlx::Error> {
     let (oldest, kept_from) = (now / DAY - RING + 1, before / DAY);
+    sqlx::query("set local statement_timeout = '300s'").execute(&mut *c).await?;
     for day in oldest..kept_from {
         let slot = day.rem_euclid(RING);
         let filled: bool = sqlx::query_scalar("select exists (select 1 from reveille_finished where day = $1) or exists (select 1 from reveille_history where day = $1)")
@@ -93,6 +100,8 @@ async fn drop_day(c: &mut sqlx::PgConnection, now: i64, before: i64) -> Result<b
         sqlx::query(unfinished).bind(slot as i16).bind((now / DAY).rem_euclid(RING) as i16).execute(&mut *c).await?;
         let dead = "update reveille_history set day = -1 where day = $1 and task_id in (select id from reveille_finished where day = -1)";
         sqlx::query(dead).bind(slot as i16).execute(&mut *c).await?;
+        // Whoever reads the day at this moment, a dump perhaps, is not waited for: everybody else would wait behind us.
+        sqlx::query("set local lock_timeout = '100ms'").execute(&mut *c).await?;
         // The name is one of 64 that the migration made.
         let truncate = format!("truncate reveille_finished_{slot:02}, reveille_history_{slot:02}");
         sqlx::query(sqlx::AssertSqlSafe(truncate)).execute(&mut *c).await?;

@@ -166,7 +166,8 @@ impl Store {
         let state: EndState = state.parse()?;
         let ended = reveille_wait::Ended { task: id.0, state: state.into(), result: end.result, error: end.error };
         let payload = serde_json::to_value(ended).map_err(|error| Error::json("the end of a task", &error))?;
-        Ok(Some((self.seal(Purpose::Event, "event", &Woken::Payload(payload))?, id.0)))
+        // The result was within the limit when it came.
+        Ok(Some((self.seal_own(Purpose::Event, "event", &Woken::Payload(payload))?, id.0)))
     }
 
     /// What follows the end of tasks, after its commit: those that wait for them are resumed.

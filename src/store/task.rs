@@ -251,7 +251,11 @@ impl Store {
     /// # Errors
     /// If the result is over the payload limit.
     pub fn ending(&self, fence: Fence, was: TaskState, end: &End, why: Why) -> Result<Ending> {
-        let result = self.seal(Purpose::Result, "result", end)?;
+        // A bad end must always be small enough to be stored, however small the limit is.
+        let result = match end.result {
+            Some(_) => self.seal(Purpose::Result, "result", end)?,
+            None => self.seal_own(Purpose::Result, "result", end)?,
+        };
         Ok(Ending { fence, was, holder: None, state: end.state, result, why, event: None, who: None })
     }
 }
@@ -337,7 +341,12 @@ impl Store {
         })
         .await?;
         match outcome {
-            Cancelled::Done => self.ended(&[task]).await?,
+            Cancelled::Done => {
+                // Who holds its trigger is to drop it, and who can is to undo what it was for.
+                self.wake().hint(super::wake::Topic::Cancelled);
+                self.wake().hint(super::wake::Topic::Waiting);
+                self.ended(&[task]).await?;
+            }
             Cancelled::Asked => self.wake().hint(super::wake::Topic::Cancelled),
             Cancelled::Ended | Cancelled::Unknown => {}
         }

@@ -42,6 +42,8 @@ pub enum Undone {
     Done,
     /// It is tried again from this time on, in milliseconds.
     Again(i64),
+    /// This replica cannot read it: left to others until this time, at no cost of attempts.
+    Unread(i64),
     /// It cannot be undone: kept, and reported by `doctor`.
     Dead,
 }
@@ -56,8 +58,8 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
             let text = "with due as materialized (
                                select u.task_id, u.generation from reveille_undo u
                                 where u.dead_at is null and u.wake_at <= $3 and u.kind = any($2) and ($5::text[] is null or u.queue = any($5))
-                                  and u.holder is distinct from $1
-                                  and (u.holder is null or exists (
+                                 
+                                  and (u.holder is null or u.holder = $1 or exists (
                                         select 1 from reveille_replica r where r.incarnation = u.holder and r.gone_at is not null))
                                 order by u.wake_at limit $4 for update skip locked)
                         update reveille_undo u set holder = $1 from due d
@@ -116,11 +118,17 @@ pub async fn settle(db: &mut Db<'_>, me: Incarnation, fence: Fence, undone: Undo
         Undone::Again(_) => {
             "update reveille_undo set holder = null, attempt = attempt + 1, wake_at = $4 where task_id = $1 and generation = $2 and holder = $3"
         }
+        Undone::Unread(_) => {
+            "update reveille_undo set holder = null, wake_at = $4 where task_id = $1 and generation = $2 and holder = $3"
+        }
         Undone::Dead => {
             "update reveille_undo set holder = null, dead_at = $4 where task_id = $1 and generation = $2 and holder = $3"
         }
     };
-    let at = if let Undone::Again(at) = undone { at } else { now };
+    let at = match undone {
+        Undone::Again(at) | Undone::Unread(at) => at,
+        Undone::Done | Undone::Dead => now,
+    };
     each!(db, c => sqlx::query(text).bind(fence.task.0).bind(fence.generation).bind(me.0).bind(at).execute(&mut **c).await.map(drop))
         .map_err(doing("settling what was undone"))
 }

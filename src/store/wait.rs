@@ -11,6 +11,13 @@ use crate::{
     vault::Purpose,
 };
 
+/// The last moment of the calendar, in milliseconds: arithmetic on stored times stays far from the end of their type.
+const LATEST: i64 = 253_402_207_200_000;
+
+fn after(now: i64, duration: std::time::Duration) -> i64 {
+    now.saturating_add(millis(duration)).min(LATEST)
+}
+
 /// What is stored for a deferral.
 #[derive(Clone, Debug)]
 pub struct Wait {
@@ -30,11 +37,11 @@ impl Wait {
     /// A timer that leads to the same step again: a retry, a snooze, a delayed start.
     pub fn until(wake_at: i64) -> Self {
         Self {
-            since: wake_at,
+            since: wake_at.min(LATEST),
             kind: "timer".to_owned(),
             passive: true,
             spec: None,
-            wake_at: Some(wake_at),
+            wake_at: Some(wake_at.min(LATEST)),
             deadline_at: None,
             or_resume: false,
             keys: Vec::new(),
@@ -73,7 +80,7 @@ impl Store {
         let parts = kind::split(&*deferral.trigger)?;
         let mut wait = Wait {
             deadline_at: deferral.deadline.map(|deadline| match deadline {
-                Deadline::After(duration) => now.saturating_add(millis(duration)),
+                Deadline::After(duration) => after(now, duration),
                 Deadline::At(at) => at.as_millisecond(),
             }),
             or_resume: deferral.or_resume,

@@ -141,16 +141,41 @@ impl End {
 
     /// Failure for good.
     pub fn failed(error: impl Into<String>) -> Self {
-        Self { state: EndState::Failed, result: None, error: Some(error.into()) }
+        Self { state: EndState::Failed, result: None, error: Some(cut(error.into())) }
     }
 
     /// Nothing to do.
     pub fn skipped(reason: impl Into<String>) -> Self {
-        Self { state: EndState::Skipped, result: None, error: Some(reason.into()) }
+        Self { state: EndState::Skipped, result: None, error: Some(cut(reason.into())) }
     }
 
     /// Called off.
     pub fn cancelled(reason: impl Into<String>) -> Self {
-        Self { state: EndState::Cancelled, result: None, error: Some(reason.into()) }
+        Self { state: EndState::Cancelled, result: None, error: Some(cut(reason.into())) }
+    }
+}
+
+/// The longest message that is kept of a failure, in bytes. What is longer keeps its beginning.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
+/// Bounds a message: a failure must always be small enough to be stored.
+pub(crate) fn cut(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        let end = (0..=LONGEST_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_without_end_is_cut_at_a_letter() {
+        let End { error: Some(error), .. } = End::failed("é".repeat(10_000)) else { panic!("it has an error") };
+        assert!(error.len() <= LONGEST_MESSAGE + '…'.len_utf8());
+        assert!(error.ends_with("é…"));
     }
 }

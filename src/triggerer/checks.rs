@@ -3,10 +3,19 @@
 //! Between checks a trigger is an entry in a heap. A check runs in a task of its own, bounded in number and time, so that
 //! one that panics, hangs or is slow touches no other. No check begins while this replica is parked.
 
-use std::{cmp::Reverse, collections::BinaryHeap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::FutureExt;
-use reveille_trigger::{Answer, Context, Event, Memory, Timestamp, Trigger};
+use reveille_trigger::{Answer, Context, Event, Memory, Spacing, Timestamp, Trigger};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +64,8 @@ pub(super) struct Checks<'a> {
     /// By when they are due, in milliseconds of the monotonic clock.
     due: BinaryHeap<Reverse<(i64, Fence)>>,
     running: JoinSet<Checked>,
+    /// How many of these last, such as those that listen: they hold a slot of the capacity, and none of the checks.
+    lasting: Arc<AtomicUsize>,
 }
 
 /// A check that is over.
@@ -63,6 +74,7 @@ struct Checked {
     trigger: Arc<dyn Trigger>,
     cx: Context,
     answer: Result<Answer, reveille_trigger::Error>,
+    interval: Duration,
 }
 
 impl<'a> Checks<'a> {
@@ -73,7 +85,16 @@ impl<'a> Checks<'a> {
         settings: &'a Settings,
         found: mpsc::Sender<Finding>,
     ) -> Self {
-        Self { clock, presence, holdings, settings, found, due: BinaryHeap::new(), running: JoinSet::new() }
+        Self {
+            clock,
+            presence,
+            holdings,
+            settings,
+            found,
+            due: BinaryHeap::new(),
+            running: JoinSet::new(),
+            lasting: Arc::default(),
+        }
     }
 
     /// Runs until stopped. What is running then is dropped, and what was found is handed on.
@@ -85,7 +106,8 @@ impl<'a> Checks<'a> {
                 Some(fence) = arrivals.recv() => self.due.push(Reverse((millis(self.clock.monotonic()), fence))),
                 Some(joined) = self.running.join_next() => match joined {
                     Ok(checked) => self.settle(checked).await,
-                    // Panics are caught inside; this is the runtime going away.
+                    // What is no longer held is not checked to its end.
+                    Err(dropped) if dropped.is_cancelled() => {}
                     Err(error) => tracing::error!("a check was lost: {error}"),
                 },
                 () = self.clock.sleep(pause) => {}
@@ -103,7 +125,7 @@ impl<'a> Checks<'a> {
             if at > now {
                 return Duration::from_millis((at - now).cast_unsigned());
             }
-            if self.running.len() >= self.settings.checks {
+            if self.running.len().saturating_sub(self.lasting.load(Ordering::Relaxed)) >= self.settings.checks {
                 break;
             }
             self.due.pop();
@@ -122,15 +144,23 @@ impl<'a> Checks<'a> {
             return;
         };
         let cx = context(&self.clock, since, memory);
-        self.running.spawn(async move {
-            let answer = check(&*trigger, &cx).await;
-            Checked { fence, trigger, cx, answer }
+        let lasting = Arc::clone(&self.lasting);
+        let check = self.running.spawn(async move {
+            // An author's hooks may panic too: all of them are called here.
+            let answer = AssertUnwindSafe(check(&*trigger, &cx, &lasting)).catch_unwind().await;
+            let interval = std::panic::catch_unwind(AssertUnwindSafe(|| trigger.spacing().interval()));
+            let answer = answer.unwrap_or_else(|panic| Err(panicked(&*panic)));
+            let (interval, answer) = match interval {
+                Ok(interval) => (interval, answer),
+                Err(panic) => (Spacing::default().interval(), Err(panicked(&*panic))),
+            };
+            Checked { fence, trigger, cx, answer, interval }
         });
+        self.holdings.with(fence, |holding| holding.check = Some(check));
     }
 
     async fn settle(&mut self, checked: Checked) {
-        let Checked { fence, trigger, cx, answer } = checked;
-        let interval = trigger.spacing().interval();
+        let Checked { fence, trigger, cx, answer, interval } = checked;
         let (what, wait) = match answer {
             Ok(Answer::Fire(event)) => (Some(What::Fire(event)), interval),
             Ok(Answer::NotYet) => {
@@ -152,7 +182,8 @@ impl<'a> Checks<'a> {
         }
         // The last check is at the deadline.
         let wait = deadline_at.map_or(millis(wait), |deadline_at| millis(wait).min(deadline_at - now)).max(1);
-        if wait > millis(self.settings.horizon) {
+        // One that has left something for its next check would lose it by going dormant, and might never come to an answer.
+        if wait > millis(self.settings.horizon) && !cx.has_memory() {
             return self.hand_on(Finding { fence, what: What::Sleep(now + wait), trigger, cx }).await;
         }
         if self.holdings.with(fence, |holding| holding.memory = cx.into_memory()).is_some() {
@@ -191,15 +222,35 @@ pub(super) fn context(clock: &Clock, since: Timestamp, memory: Memory) -> Contex
 }
 
 /// One check, bounded in time, its panic caught. The context outlives it, and with it what earlier checks left.
-async fn check(trigger: &dyn Trigger, cx: &Context) -> Result<Answer, reveille_trigger::Error> {
-    let limit = trigger.time_out().unwrap_or(Duration::MAX);
+async fn check(trigger: &dyn Trigger, cx: &Context, lasting: &AtomicUsize) -> Result<Answer, reveille_trigger::Error> {
+    let limit = trigger.time_out();
+    let _counted = limit.is_none().then(|| Lasting::count(lasting));
+    let limit = limit.unwrap_or(Duration::MAX);
     match tokio::time::timeout(limit, AssertUnwindSafe(trigger.check(cx)).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => {
-            Err(reveille_trigger::Error::again(format!("the check panicked: {}", crate::error::said(&*panic))))
-        }
+        Ok(Err(panic)) => Err(panicked(&*panic)),
         Err(_) => {
-            Err(reveille_trigger::Error::again(format!("the check had not answered after {} s", limit.as_secs())))
+            Err(reveille_trigger::Error::again(format!("the check had not answered after {} s", limit.as_secs_f64())))
         }
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> reveille_trigger::Error {
+    reveille_trigger::Error::again(format!("the check panicked: {}", crate::error::said(panic)))
+}
+
+/// Counts a lasting check while it lasts, also when it is aborted.
+struct Lasting<'a>(&'a AtomicUsize);
+
+impl<'a> Lasting<'a> {
+    fn count(lasting: &'a AtomicUsize) -> Self {
+        lasting.fetch_add(1, Ordering::Relaxed);
+        Self(lasting)
+    }
+}
+
+impl Drop for Lasting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -22,6 +22,9 @@ use crate::{
     task::{WaitFailed, WaitFailure},
 };
 
+/// How many bad ends one transaction takes.
+const AT_ONCE: usize = 50;
+
 /// How soon a parked replica looks again whether it may give its verdicts.
 const PARKED: Duration = Duration::from_millis(100);
 
@@ -139,9 +142,14 @@ impl Firing {
             }),
             What::Fire(_) | What::Sleep(_) => None,
         };
-        let verdicts: Vec<Verdict> = fails.iter().filter_map(verdict).collect();
-        self.persist(outage, || self.home.fail(verdicts.clone())).await;
-        self.let_go(fails);
+        // Each takes statements of its own: few at a time, or a slow network would never let them through.
+        let mut fails = fails.into_iter().peekable();
+        while fails.peek().is_some() {
+            let part: Vec<Finding> = fails.by_ref().take(AT_ONCE).collect();
+            let verdicts: Vec<Verdict> = part.iter().filter_map(verdict).collect();
+            self.persist(outage, || self.home.fail(verdicts.clone())).await;
+            self.let_go(part);
+        }
     }
 
     async fn release(&self, sleeps: Vec<Finding>, outage: &mut Outage) {

@@ -4,7 +4,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use reveille_trigger::{Context, Memory, Timestamp, Trigger};
-use tokio::sync::{Notify, futures::OwnedNotified};
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    task::AbortHandle,
+};
 
 use super::home::Leased;
 use crate::{
@@ -42,6 +45,8 @@ pub(super) struct Holding {
     pub(super) memory: Memory,
     /// How many checks in a row could not tell.
     pub(super) failures: u32,
+    /// The last check, to be dropped with the holding.
+    pub(super) check: Option<AbortHandle>,
 }
 
 impl Holdings {
@@ -71,12 +76,18 @@ impl Holdings {
             deadline_at: leased.deadline_at,
             memory: Memory::default(),
             failures: 0,
+            check: None,
         };
         self.held.insert(holding.fence.task, holding);
     }
 
     pub(super) fn has(&self, fence: Fence) -> bool {
         self.held.get(&fence.task).is_some_and(|holding| holding.fence == fence)
+    }
+
+    /// What is held now.
+    pub(super) fn fences(&self) -> HashSet<Fence> {
+        self.held.iter().map(|holding| holding.fence).collect()
     }
 
     /// Runs `change` on a holding, if it is still held.
@@ -99,6 +110,9 @@ impl Holdings {
         self.held.retain(|_, holding| {
             let keep = mine.contains(&holding.fence);
             if !keep {
+                if let Some(check) = &holding.check {
+                    check.abort();
+                }
                 clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
             }
             keep

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Life, checks::context, home::Undoing};
 use crate::{
-    clock::timestamp,
+    clock::{millis, timestamp},
     error::Result,
     outage::{Turn, jittered, turns},
     store::{
@@ -23,6 +23,9 @@ const AT_ONCE: usize = 16;
 
 /// How long one attempt may take.
 const TIME_OUT: Duration = Duration::from_secs(30);
+
+/// How long what cannot be read here is left to others.
+const ASIDE: Duration = Duration::from_mins(1);
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -51,7 +54,11 @@ async fn attempt(life: &Life<'_>, undoing: Undoing) -> Result<()> {
     let task = undoing.fence.task;
     let outcome = match undoing.trigger {
         // Another replica, or a later version of this one, may read it.
-        Err(error) => Err(reveille_trigger::Error::again(error.chain())),
+        Err(error) => {
+            tracing::warn!(task.id = %task, "cannot read what task {task} waited for, and leave its undoing to others: {}", error.chain());
+            let later = clock.now_ms().saturating_add(millis(ASIDE));
+            return life.home.undone(undoing.fence, Undone::Unread(later)).await;
+        }
         Ok(trigger) => {
             let cx = context(clock, timestamp(undoing.since), Memory::default());
             match tokio::time::timeout(TIME_OUT, AssertUnwindSafe(trigger.on_cancel(&cx)).catch_unwind()).await {

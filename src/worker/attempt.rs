@@ -117,7 +117,7 @@ impl Attempts {
                     (deferral, step)
                 }
                 answer => {
-                    let outcome = self.outcome(&claimed, &cancelled, answer);
+                    let outcome = self.caught_outcome(&claimed, &cancelled, answer);
                     return self.end(&claimed, outcome).await;
                 }
             };
@@ -140,6 +140,13 @@ impl Attempts {
             let task = claimed.fence.task;
             tracing::error!(task.id = %task, "task {task} ended after its worker had left: another will run it again");
         }
+    }
+
+    /// A trigger's own code is called where a task defers on it, and may panic: that is a failed attempt.
+    fn caught_outcome(&self, claimed: &Claimed, cancelled: &CancellationToken, answer: Answer) -> Outcome {
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.outcome(claimed, cancelled, answer))).unwrap_or_else(
+            |panic| self.failed(claimed, TaskError::retry(format!("the trigger panicked: {}", error::said(&*panic)))),
+        )
     }
 
     fn outcome(&self, claimed: &Claimed, cancelled: &CancellationToken, answer: Answer) -> Outcome {

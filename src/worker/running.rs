@@ -118,12 +118,17 @@ impl Running {
         }
     }
 
-    /// Drops what is not among these and still runs; answers how many.
+    /// Drops what is not among these and still runs; answers how many. Steps that run together are dropped together: the
+    /// others of a group are still mine, and the next agreement puts them back.
     pub(super) fn drop_all_but(&self, mine: impl Iterator<Item = Fence>) -> usize {
         let mine: HashSet<Fence> = mine.collect();
+        let lost = |run: &Run| !run.settling && !mine.contains(&run.fence);
+        let attempts: HashSet<_> =
+            self.tasks.iter().filter(|run| lost(run)).filter_map(|run| run.attempt_id()).collect();
         let mut dropped = 0;
         self.tasks.retain(|_, run| {
-            let keep = run.settling || mine.contains(&run.fence);
+            let keep =
+                run.settling || !(lost(run) || run.attempt_id().is_some_and(|attempt| attempts.contains(&attempt)));
             if !keep {
                 run.drop_attempt();
                 dropped += 1;
@@ -154,6 +159,10 @@ impl Running {
 }
 
 impl Run {
+    fn attempt_id(&self) -> Option<tokio::task::Id> {
+        self.attempt.as_ref().map(AbortHandle::id)
+    }
+
     fn drop_attempt(&self) {
         self.cancelled.cancel();
         if let Some(attempt) = &self.attempt {

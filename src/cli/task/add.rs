@@ -16,6 +16,7 @@ use super::super::{
     time::{self, Moment},
 };
 use crate::{
+    error::Error,
     id::{BatchId, TaskId},
     kind,
     store::{NewTask, Store, replica::Role},
@@ -109,9 +110,7 @@ impl Add {
         let id = self.id.unwrap_or_else(TaskId::mint);
         let was_there = self.id.is_some() && store.show(id).await?.is_some();
         let task = self.task(&store, id, step, deferral);
-        let added = store.enqueue(task).await?;
-        let fleet = replica::fleet(&store).await?;
-        app.close(store).await;
+        let added = store.enqueue(task).await.map_err(|error| again_with(error, id))?;
 
         app.output.print(&Answer {
             id: added,
@@ -120,9 +119,12 @@ impl Add {
             queue: &self.queue,
             again: &app.again,
         })?;
-        if let Some((warning, help)) = self.nobody_takes_it(&fleet) {
+        // It is added, whatever comes of looking for somebody to run it.
+        let fleet = replica::fleet(&store).await.ok();
+        if let Some((warning, help)) = fleet.and_then(|fleet| self.nobody_takes_it(&fleet)) {
             app.output.warn(&warning, help);
         }
+        app.close(store).await;
         Ok(Exit::Fine)
     }
 
@@ -191,6 +193,15 @@ impl Add {
         } else {
             None
         }
+    }
+}
+
+/// Where the answer was lost, the task may have been added: only its id makes it safe to try again.
+fn again_with(error: Error, id: TaskId) -> Failure {
+    match error {
+        Error::Outage { .. } => Failure::from(error)
+            .help(format!("it may have been added: try again with --id {id}, which cannot add it twice")),
+        error => error.into(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::{
     failure::{Exit, Failure},
     time,
 };
-use crate::store::signal;
+use crate::{error::Error, store::signal};
 
 /// The shortest that a signal is kept: it must outlive its own delivery.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -49,10 +49,20 @@ impl Signal {
         let id = self.id.unwrap_or_else(Uuid::now_v7);
         let store = app.open().await?;
         let kept_until = store.clock().now().checked_add(self.kept).unwrap_or(Timestamp::MAX);
-        let resumed = store.signal(signal::Signal { id, key: self.key.clone(), payload, kept: self.kept }).await?;
+        let signal = signal::Signal { id, key: self.key.clone(), payload, kept: self.kept };
+        let resumed = store.signal(signal).await.map_err(|error| again_with(error, id))?;
         app.close(store).await;
         app.output.print(&Sent { id, key: self.key, resumed, kept_until, is_new: self.id.is_none() })?;
         Ok(Exit::Fine)
+    }
+}
+
+/// Where the answer was lost, the signal may have been sent: only its id makes it safe to try again.
+fn again_with(error: Error, id: Uuid) -> Failure {
+    match error {
+        Error::Outage { .. } => Failure::from(error)
+            .help(format!("it may have been sent: try again with --id {id}, which cannot send it twice")),
+        error => error.into(),
     }
 }
 

@@ -43,6 +43,11 @@ impl Context {
         *self.memory.lock() = Some(Box::new(what));
     }
 
+    /// Whether anything is left for the next check.
+    pub fn has_memory(&self) -> bool {
+        self.memory.lock().is_some()
+    }
+
     /// Takes the memory out, to hand it to the next check.
     pub fn into_memory(self) -> Memory {
         self.memory
