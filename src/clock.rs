@@ -135,7 +135,7 @@ mod tests {
         let clock = Clock::system();
         let sent = clock.monotonic();
         clock.learn(1_000_000, sent, sent + Duration::from_millis(10));
-        let elapsed = millis(clock.monotonic() - sent);
+        let elapsed = millis(clock.monotonic().saturating_sub(sent));
         assert!((clock.now_ms() - (1_000_000 + elapsed - 5)).abs() <= 1);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
@@ -20,6 +20,9 @@ pub(super) const BAD: Style = AnsiColor::Red.on_default();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HELP: Style = AnsiColor::Cyan.on_default().bold();
+
+/// How narrow the last column of a table becomes before its lines are longer than the terminal.
+const NARROWEST: u16 = 24;
 
 /// For whom to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,10 +93,12 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
         .enforce_styling()
         .style_text_only();
     for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if at + 1 < N {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
+        let is_last = at + 1 == N;
+        column.set_padding((0, 2)).set_constraint(if is_last {
+            ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
+        } else {
+            ColumnConstraint::ContentWidth
+        });
     }
     table
 }

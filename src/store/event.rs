@@ -36,8 +36,6 @@ pub(super) struct Resuming {
     pub(super) event: Vec<u8>,
     pub(super) event_id: Uuid,
     pub(super) why: Why,
-    /// For a verdict, who must hold the trigger and be live.
-    pub(super) holder: Option<Incarnation>,
 }
 
 impl Store {
@@ -65,7 +63,6 @@ impl Store {
                     event: self.seal(Purpose::Event, "event", &Woken::Payload(payload.clone()))?,
                     event_id: event.id,
                     why: Why::Event,
-                    holder: None,
                 }),
                 Outcome::Succeed(result) => endings.push(ending(&End::succeeded(result.clone()), None)?),
                 Outcome::Skip(reason) => endings.push(ending(&End::skipped(reason.clone()), Some(*holder))?),
@@ -162,7 +159,6 @@ async fn resume_postgres(
         .bind(column!(r => r.event.as_slice()))
         .bind(column!(r => r.event_id))
         .bind(column!(r => r.why.word()))
-        .bind(column!(r => r.holder.map(|holder| holder.0)))
         .fetch_all(c)
         .await
 }
@@ -183,7 +179,6 @@ async fn resume_sqlite(
             .bind(&r.event)
             .bind(r.event_id)
             .bind(r.why.word())
-            .bind(r.holder.map(|holder| holder.0))
             .fetch_all(&mut *c)
             .await?;
         resumed.extend(moved);

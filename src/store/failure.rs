@@ -99,7 +99,7 @@ impl Store {
         if waiting.or_resume {
             let event = self.seal_own(Purpose::Event, "event", &Woken::Failed(verdict.failed))?;
             let event_id = verdict.event.unwrap_or_else(Uuid::now_v7);
-            event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why, holder: None }])
+            event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why }])
                 .await?;
             Ok(Fate::MovedOn)
         } else if let Some(delay) = retry.delay_ms(waiting.attempt, rand::random()) {
@@ -119,7 +119,7 @@ enum Fate {
     Ended,
 }
 
-/// A deferred task and its wait, the task locked until the transaction ends.
+/// A deferred task and its wait, both locked until the transaction ends: nobody takes the trigger over meanwhile.
 async fn waiting(db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
     // The lock first, and alone: what it waited for may have changed the rest.
     let lock = super::locking!(db, "select id from reveille_task where id = $1 and state = 'deferred'");
@@ -129,11 +129,22 @@ async fn waiting(db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
     if there.is_none() {
         return Ok(None);
     }
-    let text = "select k.generation, k.turn, k.attempt, k.max_attempts, k.backoff_ms, k.backoff_cap_ms, t.or_resume, t.holder,
-                       exists (select 1 from reveille_replica r where r.incarnation = t.holder and r.gone_at is null) as holder_is_live
-                  from reveille_task k
-                  join reveille_trigger t on t.task_id = k.id and t.generation = k.generation
-                 where k.id = $1";
+    macro_rules! look {
+        ($lock:literal) => {
+            concat!(
+                "select k.generation, k.turn, k.attempt, k.max_attempts, k.backoff_ms, k.backoff_cap_ms, t.or_resume, t.holder,
+                        exists (select 1 from reveille_replica r where r.incarnation = t.holder and r.gone_at is null) as holder_is_live
+                   from reveille_task k
+                   join reveille_trigger t on t.task_id = k.id and t.generation = k.generation
+                  where k.id = $1 ",
+                $lock
+            )
+        };
+    }
+    let text = match db {
+        Db::Sqlite(_) => look!(""),
+        Db::Postgres(_) => look!("for update of t"),
+    };
     each!(db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await).map_err(doing("looking at a wait"))
 }
 

@@ -134,7 +134,6 @@ impl Store {
                 event: event.clone(),
                 event_id: id,
                 why: Why::Signal,
-                holder: None,
             })
             .await?;
             if count == 0 {
@@ -150,7 +149,7 @@ impl Store {
     async fn match_task(&self, db: &mut Db<'_>, key: &str, id: &str, who: Option<Incarnation>) -> Result<usize> {
         let Some((event, id)) = self.end_of(db, id).await? else { return Ok(0) };
         let now = self.clock().now_ms();
-        let resuming = |fence| Resuming { fence, event: event.clone(), event_id: id, why: Why::Task, holder: None };
+        let resuming = |fence| Resuming { fence, event: event.clone(), event_id: id, why: Why::Task };
         deliver(db, key, now, who, resuming).await
     }
 

@@ -48,7 +48,8 @@ pub enum Undone {
     Dead,
 }
 
-/// Leases what is due to be undone, on the replica's queues and of kinds that it has whole; also from holders that are gone.
+/// Leases what is due to be undone, on the replica's queues and of kinds that it has whole: what is free, what holders
+/// that are gone left behind, and what I hold already, as an answer may have been lost.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -57,8 +58,8 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
         Db::Postgres(c) => {
             let text = "with due as materialized (
                                select u.task_id, u.generation from reveille_undo u
-                                where u.dead_at is null and u.wake_at <= $3 and u.kind = any($2) and ($5::text[] is null or u.queue = any($5))
-                                 
+                                where u.dead_at is null and u.wake_at <= $3 and u.kind = any($2)
+                                  and ($5::text[] is null or u.queue = any($5))
                                   and (u.holder is null or u.holder = $1 or exists (
                                         select 1 from reveille_replica r where r.incarnation = u.holder and r.gone_at is not null))
                                 order by u.wake_at limit $4 for update skip locked)
@@ -81,8 +82,8 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
                            and rowid in (
                                select u.rowid from reveille_undo u
                                 where u.dead_at is null and u.wake_at <= $3 and u.kind in (select value from json_each($2))
-                                  and ($5 is null or u.queue in (select value from json_each($5))) and u.holder is not $1
-                                  and (u.holder is null or exists (
+                                  and ($5 is null or u.queue in (select value from json_each($5)))
+                                  and (u.holder is null or u.holder = $1 or exists (
                                         select 1 from reveille_replica r where r.incarnation = u.holder and r.gone_at is not null))
                                 order by u.wake_at limit $4)
                         returning task_id, generation, kind, spec, since, attempt";

@@ -8,9 +8,10 @@ use std::{
 
 const WORDS: [&str; 6] = ["id", "error", "clock", "task", "kind", "vault"];
 const STORE: [&str; 1] = ["store"];
-const SHARED: [&str; 3] = ["outage", "presence", "upkeep"];
+/// What roles share. `life` is among them for the token that tells a role to stop.
+const SHARED: [&str; 4] = ["life", "outage", "presence", "upkeep"];
 const ROLES: [&str; 2] = ["triggerer", "worker"];
-const EDGE: [&str; 4] = ["cli", "demo", "life", "telemetry"];
+const EDGE: [&str; 3] = ["cli", "demo", "telemetry"];
 
 /// The most lines of one file.
 const LONGEST: usize = 500;

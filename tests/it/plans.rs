@@ -145,13 +145,12 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "fire",
             statement!("fire"),
             format!(
-                "{now}, {holder}, {}, {}, {}, {}, {}, {}",
+                "{now}, {holder}, {}, {}, {}, {}, {}",
                 ids(30_000),
                 all("integer", "0"),
                 all("bytea", "'\\x01'"),
                 ids(0),
                 all("text", "'event'"),
-                all("uuid", "null"),
             ),
         ),
         (

@@ -14,7 +14,7 @@ use reveille::{
 
 use self::backend::Home;
 pub(crate) use self::{
-    acting::{scope, work},
+    acting::{card, scope, work},
     backend::{Backend, admin_url},
     fakes::{Fake, OtherFake},
 };

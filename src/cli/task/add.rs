@@ -120,9 +120,9 @@ impl Add {
             again: &app.again,
         })?;
         // It is added, whatever comes of looking for somebody to run it.
-        let fleet = replica::fleet(&store).await.ok();
-        if let Some((warning, help)) = fleet.and_then(|fleet| self.nobody_takes_it(&fleet)) {
-            app.output.warn(&warning, help);
+        match replica::fleet(&store).await {
+            Ok(fleet) => self.warn_if_nobody_takes_it(app, &fleet),
+            Err(failure) => tracing::warn!("cannot tell whether somebody will run it: {failure}"),
         }
         app.close(store).await;
         Ok(Exit::Fine)
@@ -167,6 +167,12 @@ impl Add {
         match self.batch {
             Some(batch) => task.batch(batch),
             None => task,
+        }
+    }
+
+    fn warn_if_nobody_takes_it(&self, app: &App, fleet: &Fleet) {
+        if let Some((warning, help)) = self.nobody_takes_it(fleet) {
+            app.output.warn(&warning, help);
         }
     }
 

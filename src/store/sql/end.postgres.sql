@@ -2,7 +2,8 @@
 --  $1 now
 --  ends: $2 task  $3 generation  $4 state it must be in  $5 holder (null: none is needed; else the task's, or its trigger's, and live)
 --        $6 state it ends in  $7 result  $8 why  $9 event id  $10 who
--- A cancelled active wait leaves what is to be undone. Locks as at fire.
+-- A cancelled active wait leaves what is to be undone. Locks as at fire; for a verdict, the trigger too, or another could take
+-- it over meanwhile.
 with f as materialized (
        select * from unnest($2::uuid[], $3::integer[], $4::text[], $5::uuid[], $6::text[], $7::bytea[], $8::text[], $9::uuid[], $10::uuid[])
          as f(id, generation, was, holder, state, result, why, event_id, who)),
@@ -14,7 +15,7 @@ with f as materialized (
           and (select count(*) from held) >= 0
           and (f.holder is null or (
                 f.holder = case f.was when 'running' then k.holder
-                                      else (select t.holder from reveille_trigger t where t.task_id = k.id) end
+                                      else (select t.holder from reveille_trigger t where t.task_id = k.id for update) end
                 and exists (select 1 from reveille_replica r where r.incarnation = f.holder and r.gone_at is null)))
        returning k.id, k.name, k.queue, k.origin, k.batch, k.priority, k.generation, k.turn, k.attempt, k.crashes, k.max_attempts,
                  k.backoff_ms, k.backoff_cap_ms, k.dedupe, k.step, k.event, k.trace, k.enqueued_at,

@@ -1,13 +1,11 @@
 -- Resumes one deferred task with what its wait ended with: the wait goes, the task moves, the event is kept.
---  $1 now  $2 who  $3 task  $4 generation  $5 event (null: nothing to say)  $6 event id  $7 why
---  $8 holder (null: evidence, which is taken from anybody; else a verdict, which the trigger's live holder alone may give)
+--  $1 now  $2 who  $3 task  $4 generation  $5 event  $6 event id  $7 why
+-- This is evidence, which is taken from anybody.
 delete from reveille_trigger
- where task_id = $3 and generation = $4
-   and ($8 is null or (holder = $8 and exists (
-         select 1 from reveille_replica r where r.incarnation = $8 and r.gone_at is null)));
+ where task_id = $3 and generation = $4;
 
 update reveille_task
-   set state = 'ready', generation = generation + 1, ready_at = coalesce(ready_at, $1), event = coalesce($5, event)
+   set state = 'ready', generation = generation + 1, ready_at = coalesce(ready_at, $1), event = $5
  where id = $3 and generation = $4 and state = 'deferred' and changes() = 1;
 
 insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, event, who)

@@ -92,9 +92,8 @@ fn a_time_that_is_none_is_refused_with_an_example() {
 fn a_server_out_of_reach_has_an_exit_code_of_its_own_and_keeps_its_password() {
     let mut shell = Shell::migrated(Backend::Sqlite);
     shell.set("REVEILLE_DATABASE_URL", "postgres://me:secret@127.0.0.1:1/mine");
-    let answer = shell
-        .run(&["task", "list"])
-        .refused(3, &["the database did not answer while connecting", "help: ", "postgres://me@127.0.0.1:1/mine"]);
+    let answer =
+        shell.run(&["task", "list"]).refused(3, &[" while connecting: ", "help: ", "postgres://me@127.0.0.1:1/mine"]);
     assert!(!answer.stderr.contains("secret"), "{answer:?}");
 }
 

@@ -1,5 +1,7 @@
 //! What replicas and callers do, in one line each.
 
+use std::time::Duration;
+
 use reveille::{
     Deferral, NewTask, defer,
     id::{Fence, Incarnation, TaskId},
@@ -42,11 +44,12 @@ impl Stage {
     }
 
     pub(crate) async fn join(&self, role: Role, kinds: &str) -> Incarnation {
-        let incarnation = Incarnation::mint();
-        let kinds = kinds.split(',').map(ToOwned::to_owned).collect();
-        let card = Card { incarnation, role, label: "here".to_owned(), capacity: 100, kinds, queues: None };
+        self.join_with(card(role, kinds)).await
+    }
+
+    pub(crate) async fn join_with(&self, card: Card) -> Incarnation {
         commit!(self.store, db => replica::join(db, &card, self.now()));
-        incarnation
+        card.incarnation
     }
 
     /// A peer has seen no life in it for too long.
@@ -241,4 +244,17 @@ impl Stage {
 /// A task named `work`, on the queue `default`.
 pub(crate) fn work() -> NewTask {
     NewTask::named("work", json!("first"))
+}
+
+/// A replica that serves all queues.
+pub(crate) fn card(role: Role, kinds: &str) -> Card {
+    Card {
+        incarnation: Incarnation::mint(),
+        role,
+        label: "here".to_owned(),
+        lease: Duration::from_secs(10),
+        capacity: 100,
+        kinds: kinds.split(',').map(ToOwned::to_owned).collect(),
+        queues: None,
+    }
 }

@@ -7,7 +7,7 @@ use reveille::{
     id::Incarnation,
     store::{
         Scope,
-        replica::{self, Beat, Role},
+        replica::{self, Beat, Card, Peer, Role},
         task::{self, MOST_CRASHES},
         trigger,
     },
@@ -16,7 +16,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::stage::{Fake, OtherFake, Stage, scope, work};
+use crate::stage::{Fake, OtherFake, Stage, card, scope, work};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -310,17 +310,33 @@ both!(
 both!(
     async fn a_renewal_beats_a_declaration_that_is_based_on_an_older_beat(stage: Stage) {
         let (peer, me) = (stage.worker().await, stage.worker().await);
-        let seen = commit!(stage.store, db => replica::peers(db, me));
-        assert_eq!(seen, [Beat { incarnation: peer, beat: 0 }]);
-        assert_eq!(commit!(stage.store, db => replica::renew(db, peer, 7, stage.now())), Some(1));
-        assert!(!commit!(stage.store, db => replica::declare_gone(db, seen[0], stage.now())));
-        assert_eq!(commit!(stage.store, db => replica::renew(db, peer, 7, stage.now())), Some(2));
+        let peers = async || commit!(stage.store, db => replica::peers(db, me));
+        let declare = async |beat| commit!(stage.store, db => replica::declare_gone(db, beat, stage.now()));
+        let renew = async || commit!(stage.store, db => replica::renew(db, peer, 7, stage.now()));
+        let seen = peers().await;
+        assert_eq!(seen, [Peer { beat: Beat { incarnation: peer, beat: 0 }, lease: Duration::from_secs(10) }]);
+        assert_eq!(renew().await, Some(1));
+        assert!(!declare(seen[0].beat).await);
+        assert_eq!(renew().await, Some(2));
 
-        let seen = commit!(stage.store, db => replica::peers(db, me));
-        assert!(commit!(stage.store, db => replica::declare_gone(db, seen[0], stage.now())));
-        assert_eq!(commit!(stage.store, db => replica::renew(db, peer, 7, stage.now())), None);
-        assert!(!commit!(stage.store, db => replica::declare_gone(db, seen[0], stage.now())), "once is enough");
-        assert!(commit!(stage.store, db => replica::peers(db, me)).is_empty());
+        let seen = peers().await;
+        assert!(declare(seen[0].beat).await);
+        assert_eq!(renew().await, None);
+        assert!(!declare(seen[0].beat).await, "once is enough");
+        assert!(peers().await.is_empty());
+    }
+);
+
+both!(
+    async fn the_longest_lease_is_that_of_the_living(stage: Stage) {
+        let longest = async || commit!(stage.store, db => replica::longest_lease(db));
+        assert_eq!(longest().await, 0);
+        stage.worker().await;
+        let lease = Duration::from_secs(60);
+        let patient = stage.join_with(Card { lease, ..card(Role::Triggerer, "fake") }).await;
+        assert_eq!(longest().await, 60_000);
+        stage.leave(patient).await;
+        assert_eq!(longest().await, 10_000);
     }
 );
 

@@ -10,6 +10,7 @@ use reveille::{
         Db, Tx, Verdict,
         event::Firing,
         history::Why,
+        replica::{self, Beat},
         signal::Signal,
         task::{self, Cancelled},
         trigger,
@@ -243,6 +244,39 @@ on_postgres!(
         assert_eq!(stage.overtaken(first, stage.fires(vec![firing])).await, [Receipt::Refused]);
         assert_eq!(stage.state_of(task).await, "cancelled");
         assert_eq!(stage.count("select count(*) from reveille_undo where task_id = $1", task.0).await, 1);
+    }
+);
+
+on_postgres!(
+    async fn a_verdict_that_comes_while_the_trigger_is_taken_over_is_refused(stage: Stage) {
+        let failed = WaitFailed { reason: WaitFailure::Fatal, message: "no".to_owned() };
+        for (deferral, retry, skips) in [
+            (defer(Fake::default()), Retry::default(), false),
+            (defer(Fake::default()), Retry::NEVER, false),
+            (defer(Fake::default()).or_resume(), Retry::NEVER, false),
+            (defer(Fake::default()), Retry::NEVER, true),
+        ] {
+            let task = stage.store.enqueue(work().when(deferral).retry(retry)).await.unwrap();
+            let fence = Fence { task, generation: 0 };
+            let (gone, next) = (stage.triggerer().await, stage.triggerer().await);
+            assert_eq!(stage.leased(gone, 10).await, [task]);
+            let mut taking = stage.begin().await;
+            let beat = Beat { incarnation: gone, beat: 0 };
+            assert!(within!(taking, db => replica::declare_gone(db, beat, stage.now())));
+            let leases = within!(taking, db => trigger::lease(db, next, &scope(&["fake"]), stage.now(), 10));
+            assert_eq!(leases.len(), 1);
+            let verdict = async {
+                if skips {
+                    return stage.fire(gone, fence, Event::skip("no")).await == Receipt::Accepted;
+                }
+                let verdict = Verdict { fence, failed: failed.clone(), holder: Some(gone), event: None };
+                let struck = commit!(stage.store, db => stage.store.fail_waits(db, Some(gone), vec![verdict]));
+                !struck.accepted.is_empty()
+            };
+            assert!(!stage.overtaken(taking, verdict).await);
+            assert_eq!(stage.state_of(task).await, "deferred");
+            assert_eq!(stage.fire(next, fence, Event::succeed(1).unwrap()).await, Receipt::Accepted);
+        }
     }
 );
 

@@ -6,7 +6,7 @@ use reveille::{
     NewTask, defer,
     id::{BatchId, TaskId},
     store::{
-        replica::{self, Card, Role},
+        replica::{Card, Role},
         report::{self, Filter},
     },
     task::End,
@@ -14,7 +14,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::stage::{Fake, OtherFake, Stage, work};
+use crate::stage::{Fake, OtherFake, Stage, card, work};
 
 impl Stage {
     async fn listed(&self, filter: Filter) -> Vec<TaskId> {
@@ -106,17 +106,8 @@ both!(
 both!(
     async fn a_queue_that_no_live_replica_serves_is_found(stage: Stage) {
         for role in [Role::Worker, Role::Triggerer] {
-            let kinds = vec!["work".to_owned(), "fake".to_owned()];
-            let incarnation = reveille::id::Incarnation::mint();
-            let card = Card {
-                incarnation,
-                role,
-                label: String::new(),
-                capacity: 1,
-                kinds,
-                queues: Some(vec!["there".to_owned()]),
-            };
-            commit!(stage.store, db => replica::join(db, &card, stage.now()));
+            let queues = Some(vec!["there".to_owned()]);
+            stage.join_with(Card { queues, ..card(role, "work,fake") }).await;
         }
         stage
             .store

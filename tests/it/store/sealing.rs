@@ -1,9 +1,10 @@
 //! What lies in the database, and who can read it.
 
 use reveille::{
-    Error, NewTask, Options, Store, Url, defer,
-    store::signal::Signal,
-    task::End,
+    Error, NewTask, Options, Retry, Store, Url, defer,
+    id::Fence,
+    store::{Verdict, signal::Signal},
+    task::{End, WaitFailed, WaitFailure},
     trigger::Event,
     vault::{Vault, VaultError},
     wait,
@@ -114,8 +115,31 @@ both!(
         let claim = stage.claim(worker).await;
         let state = reveille::task::TaskState::Running;
         let refused =
-            store.ending(claim.fence, state, &End::failed(large), reveille::store::history::Why::Failed).unwrap_err();
+            store.ending(claim.fence, state, &End::succeeded(json!(large)), reveille::store::history::Why::Failed).unwrap_err();
         assert!(matches!(refused, Error::TooLarge { what: "result", .. }), "{refused:?}");
         assert_eq!(stage.ids("select id from reveille_task").await, [claim.fence.task.0]);
+    }
+);
+
+both!(
+    async fn a_bad_end_is_stored_however_small_the_limit_is(stage: Stage) {
+        let store = Store::connect(Options { payload_limit: 60, ..stage.options() }).await.unwrap();
+        let reason = WaitFailed { reason: WaitFailure::Fatal, message: "é".repeat(100_000) };
+        let step = || NewTask::named("work", json!(0));
+        for (task, state) in [
+            (step().when(defer(Fake::default())), "deferred"),
+            (step().when(defer(Fake::default())).retry(Retry::NEVER), "failed"),
+            (step().when(defer(Fake::default()).or_resume()), "ready"),
+        ] {
+            let task = store.enqueue(task).await.unwrap();
+            let fence = Fence { task, generation: 0 };
+            let verdict = Verdict { fence, failed: reason.clone(), holder: None, event: None };
+            assert_eq!(commit!(store, db => store.fail_waits(db, None, vec![verdict])).accepted, [task]);
+            assert_eq!(stage.state_of(task).await, state);
+        }
+        let cancelled = store.enqueue(step()).await.unwrap();
+        store.cancel(cancelled, &"because ".repeat(10_000)).await.unwrap();
+        let end = stage.whole(cancelled).await.end.unwrap();
+        assert!(end.error.is_some_and(|reason| reason.starts_with("because ") && reason.len() < 5_000));
     }
 );

@@ -22,12 +22,12 @@ on_postgres!(
         let options = || Options { clock: Clock::system(), ..stage.options() };
         let (here, there) = (Store::connect(options()).await.unwrap(), Store::connect(options()).await.unwrap());
         let stop = CancellationToken::new();
-        let listening = [here.wake().on(Topic::Ready), there.wake().on(Topic::Ready)];
+        let listening = [here.wake().on(Topic::Cancelled), there.wake().on(Topic::Cancelled)];
         let relays = [&here, &there].map(|store| {
             let (store, stop) = (store.clone(), stop.clone());
             tokio::spawn(async move { store.relay(stop).await })
         });
-        // Whoever begins to listen looks at everything once.
+        // Whoever begins to listen looks at everything once, and at this last.
         futures::future::join_all(listening).await;
 
         let (told, silent) = (there.wake().on(Topic::Passive), there.wake().on(Topic::Waiting));
