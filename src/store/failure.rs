@@ -99,8 +99,7 @@ impl Store {
         if waiting.or_resume {
             let event = self.seal_own(Purpose::Event, "event", &Woken::Failed(verdict.failed))?;
             let event_id = verdict.event.unwrap_or_else(Uuid::now_v7);
-            event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why }])
-                .await?;
+            event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why }]).await?;
             Ok(Fate::MovedOn)
         } else if let Some(delay) = retry.delay_ms(waiting.attempt, rand::random()) {
             rearm(db, who, now, &verdict, &waiting, now.saturating_add(delay)).await?;

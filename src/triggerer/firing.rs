@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{
     checks::{Finding, What},
-    holding::{CLEAN_UP, Holdings, clean_up},
+    holding::{CLEAN_UP, Holdings, clean_up_now},
     home::Home,
 };
 use crate::{
@@ -119,12 +119,12 @@ impl Firing {
                     tracing::debug!(task.id = %task, "an event for task {task} came too late, and changed nothing");
                 }
             }
-            tokio::spawn(async move {
+            self.holdings.aftermath().spawn(async move {
                 let Finding { trigger, cx, .. } = finding;
                 if tokio::time::timeout(CLEAN_UP, trigger.settled(&cx, receipt)).await.is_err() {
                     tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and has not come back");
                 }
-                clean_up(trigger, cx.since(), cx.into_memory());
+                clean_up_now(&*trigger, cx.since(), cx.into_memory()).await;
             });
         }
     }
@@ -187,7 +187,7 @@ impl Firing {
     fn let_go(&self, findings: Vec<Finding>) {
         self.holdings.free(findings.iter().map(|finding| finding.fence));
         for Finding { trigger, cx, .. } in findings {
-            clean_up(trigger, cx.since(), cx.into_memory());
+            self.holdings.clean_up(trigger, cx.since(), cx.into_memory());
         }
     }
 }

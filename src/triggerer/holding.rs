@@ -8,8 +8,10 @@ use tokio::{
     sync::{Notify, futures::OwnedNotified},
     task::AbortHandle,
 };
+use tokio_util::task::TaskTracker;
 
 use super::home::Leased;
+
 use crate::{
     clock::Clock,
     id::{Fence, TaskId},
@@ -31,6 +33,8 @@ pub(super) struct Holdings {
     held: DashMap<TaskId, Holding>,
     aside: DashMap<TaskId, Duration>,
     freed: Arc<Notify>,
+    /// What triggers still do after they are let go of: nothing waits for it but the end of this life.
+    aftermath: TaskTracker,
 }
 
 /// One of them.
@@ -51,7 +55,13 @@ pub(super) struct Holding {
 
 impl Holdings {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, held: DashMap::new(), aside: DashMap::new(), freed: Arc::default() }
+        Self {
+            capacity,
+            held: DashMap::new(),
+            aside: DashMap::new(),
+            freed: Arc::default(),
+            aftermath: TaskTracker::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -113,12 +123,22 @@ impl Holdings {
                 if let Some(check) = &holding.check {
                     check.abort();
                 }
-                clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
+                self.clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
             }
             keep
         });
         self.freed.notify_waiters();
         before.saturating_sub(self.held.len())
+    }
+
+    /// Where what follows a settled event is done.
+    pub(super) fn aftermath(&self) -> &TaskTracker {
+        &self.aftermath
+    }
+
+    /// Lets go of what one trigger holds on this replica, on the side.
+    pub(super) fn clean_up(&self, trigger: Arc<dyn Trigger>, since: Timestamp, memory: Memory) {
+        self.aftermath.spawn(async move { clean_up_now(&*trigger, since, memory).await });
     }
 
     pub(super) fn set_aside(&self, fence: Fence, clock: &Clock) {
@@ -144,18 +164,18 @@ impl Holdings {
             let Holding { trigger, since, memory, .. } = holding;
             async move { trigger.cleanup(&Context::new(move || since, since, memory)).await }
         });
-        if tokio::time::timeout(CLEAN_UP, futures::future::join_all(cleaning)).await.is_err() {
+        self.aftermath.close();
+        let all = async { tokio::join!(futures::future::join_all(cleaning), self.aftermath.wait()) };
+        if tokio::time::timeout(CLEAN_UP, all).await.is_err() {
             tracing::warn!("some triggers had not cleaned up after {} s", CLEAN_UP.as_secs());
         }
     }
 }
 
-/// Lets go of what one trigger holds on this replica, on the side. It touches nothing that is shared, so nothing waits for it.
-pub(super) fn clean_up(trigger: Arc<dyn Trigger>, since: Timestamp, memory: Memory) {
-    tokio::spawn(async move {
-        let cx = Context::new(move || since, since, memory);
-        if tokio::time::timeout(CLEAN_UP, trigger.cleanup(&cx)).await.is_err() {
-            tracing::warn!("a trigger had not cleaned up after {} s", CLEAN_UP.as_secs());
-        }
-    });
+/// Lets go of what one trigger holds on this replica, bounded in time. It touches nothing that is shared.
+pub(super) async fn clean_up_now(trigger: &dyn Trigger, since: Timestamp, memory: Memory) {
+    let cx = Context::new(move || since, since, memory);
+    if tokio::time::timeout(CLEAN_UP, trigger.cleanup(&cx)).await.is_err() {
+        tracing::warn!("a trigger had not cleaned up after {} s", CLEAN_UP.as_secs());
+    }
 }

@@ -194,9 +194,9 @@ async fn enqueue_in(stage: &Stage, own: &mut Own, commit: bool) -> TaskId {
             sqlx::query(queue).execute(&mut *tx).await.unwrap();
             let ids = stage.store.enqueue_in(&mut Db::from(&mut *tx), vec![work()]).await.unwrap();
             if commit {
-                tx.commit().await.unwrap()
+                tx.commit().await.unwrap();
             } else {
-                tx.rollback().await.unwrap()
+                tx.rollback().await.unwrap();
             }
             ids[0]
         }
@@ -205,9 +205,9 @@ async fn enqueue_in(stage: &Stage, own: &mut Own, commit: bool) -> TaskId {
             sqlx::query(queue).execute(&mut *tx).await.unwrap();
             let ids = stage.store.enqueue_in(&mut Db::from(&mut *tx), vec![work()]).await.unwrap();
             if commit {
-                tx.commit().await.unwrap()
+                tx.commit().await.unwrap();
             } else {
-                tx.rollback().await.unwrap()
+                tx.rollback().await.unwrap();
             }
             ids[0]
         }

@@ -62,6 +62,7 @@ both!(
         for event in [resume("late"), Event::succeed("late").unwrap()] {
             assert_eq!(stage.fire(triggerer, old, event).await, REFUSED);
         }
+        assert_eq!(stage.count("select count(*) from reveille_finished where id = $1", new.task.0).await, 0);
         assert_eq!(stage.state_of(new.task).await, "deferred");
         assert_eq!(stage.fire(triggerer, new, resume("second")).await, ACCEPTED);
         assert_eq!(stage.payload_of(new.task).await, json!("second"));

@@ -370,7 +370,7 @@ on_postgres!(
                 let declare = async { within!(declaring, db => replica::declare_gone(db, beat, now)) };
                 let commit = async {
                     stage.blocked(1).await;
-                    renewing.commit().await.unwrap()
+                    renewing.commit().await.unwrap();
                 };
                 (renewed, futures::join!(declare, commit).0)
             } else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::{join, join_all};
 use reveille::{
-    Retry, defer,
+    Options, Retry, Store, Url, defer,
     id::{Fence, Incarnation, TaskId},
     store::{
         Db, Tx, Verdict,
@@ -145,6 +145,43 @@ on_postgres!(
             let back: Vec<_> = fences.iter().rev().map(firing).collect();
             let (a, b) = join(stage.fires(forth), stage.fires(back)).await;
             assert_eq!(accepted(&a) + accepted(&b), fences.len());
+        }
+    }
+);
+
+on_postgres!(
+    async fn two_who_fire_under_different_plans_never_deadlock(stage: Stage) {
+        // One finds the rows by their ids, the other as they lie: in the opposite order.
+        let Url::Postgres(url) = stage.store.url() else { unreachable!() };
+        let plan = async |settings: &str| {
+            let url = Url::Postgres(format!("{url}?{settings}"));
+            Store::connect(Options { url, ..stage.options() }).await.unwrap()
+        };
+        let stores = [
+            plan("options[enable_seqscan]=off&options[enable_bitmapscan]=off").await,
+            plan("options[enable_indexscan]=off&options[enable_bitmapscan]=off").await,
+        ];
+        let holder = stage.triggerer().await;
+        for _ in 0..TRIES {
+            let mut ids: Vec<TaskId> = (0..60).map(|_| TaskId::mint()).collect();
+            ids.sort_by(|a, b| b.cmp(a));
+            for id in &ids {
+                stage.store.enqueue(work().id(*id).when(defer(Fake::default()))).await.unwrap();
+            }
+            let fire = async |store: &Store| {
+                let firing = |id: &TaskId| Firing {
+                    fence: Fence { task: *id, generation: 0 },
+                    event: Event::resume(1).unwrap(),
+                    holder,
+                };
+                let batch: Vec<_> = ids.iter().map(firing).collect();
+                accepted(&commit!(store, db => store.fire(db, &batch)).0)
+            };
+            let (a, b) = join(fire(&stores[0]), fire(&stores[1])).await;
+            assert_eq!(a + b, ids.len());
+        }
+        for store in stores {
+            store.close().await;
         }
     }
 );

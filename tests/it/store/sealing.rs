@@ -114,8 +114,9 @@ both!(
         stage.enqueue().await;
         let claim = stage.claim(worker).await;
         let state = reveille::task::TaskState::Running;
-        let refused =
-            store.ending(claim.fence, state, &End::succeeded(json!(large)), reveille::store::history::Why::Failed).unwrap_err();
+        let refused = store
+            .ending(claim.fence, state, &End::succeeded(json!(large)), reveille::store::history::Why::Failed)
+            .unwrap_err();
         assert!(matches!(refused, Error::TooLarge { what: "result", .. }), "{refused:?}");
         assert_eq!(stage.ids("select id from reveille_task").await, [claim.fence.task.0]);
     }
