@@ -1,0 +1,169 @@
+//! Random operations, driven through a model in memory and through each database, and compared after every one.
+//!
+//! The model in `world` is the specification of the store: what is stored, and what each verb does to it, without SQL.
+//! `generate` chooses operations by a seed, `act` does them on a database and `expect` on the model; `run` compares the
+//! answers and everything that is stored, and `invariants` holds what is true in any state. What goes wrong is cut down by
+//! `shrink` to the operations that it takes, and printed with its seed.
+//!
+//! `MODEL_SEED=17 MODEL_STEPS=2000 bash tests/run -- model` runs that seed alone; with `MODEL_SEEDS=1000`, that many more.
+#![expect(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
+
+#[expect(unused_macros, reason = "the other tests use the rest")]
+#[macro_use]
+#[path = "../it/macros.rs"]
+mod macros;
+
+#[expect(dead_code, unused_imports, reason = "the other tests use the rest")]
+#[path = "../it"]
+mod it {
+    pub(crate) mod stage;
+}
+use it::stage;
+
+mod act;
+mod answer;
+mod coverage;
+mod expect;
+mod generate;
+mod invariants;
+mod op;
+mod reading;
+mod resolve;
+mod rows;
+mod run;
+mod shrink;
+mod world;
+
+use reveille::{
+    Priority, Retry,
+    store::{BATCH, history::Why},
+    task::{EndState, TaskState},
+};
+
+use crate::{
+    coverage::Coverage,
+    generate::{Generator, Step},
+    op::{Adds, At, Ending, On, Op, R, Starts, T, Waits},
+    run::Run,
+    stage::Backend,
+};
+
+/// How many seeds are run, each for how many steps, unless the environment says otherwise.
+const SEEDS: u64 = 20;
+const STEPS: usize = 400;
+
+fn setting<N: std::str::FromStr>(name: &str) -> Option<N> {
+    std::env::var(name).ok().map(|text| text.parse().ok().unwrap_or_else(|| panic!("{name} is no number: {text:?}")))
+}
+
+/// Runs every seed on one database.
+async fn agrees(backend: Backend) {
+    let from = setting("MODEL_SEED");
+    let seeds = setting("MODEL_SEEDS").unwrap_or(if from.is_some() { 1 } else { SEEDS });
+    let steps = setting("MODEL_STEPS").unwrap_or(STEPS);
+    let from: u64 = from.unwrap_or(0);
+    let mut coverage = Coverage::default();
+    for seed in from..from + seeds {
+        let mut outcome = None;
+        stage::run(backend, async |stage| {
+            let mut run = Run::on(stage);
+            let (done, mismatch) = run.generated(&mut Generator::new(seed), steps).await;
+            coverage.add(&run.coverage);
+            outcome = mismatch.map(|mismatch| (done, mismatch));
+        })
+        .await;
+        if let Some((done, mismatch)) = outcome {
+            let length = done.len();
+            let (steps, mismatch) = shrink::shrink(backend, done, mismatch).await;
+            let steps: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
+            panic!(
+                "seed {seed} on {backend:?} goes wrong at step {length}; cut down to {}:\n{}\n{}",
+                steps.len(),
+                steps.join("\n"),
+                mismatch.difference.join("\n"),
+            );
+        }
+    }
+    if from == 0 && seeds >= SEEDS && steps >= STEPS {
+        let lacking = coverage.lacking();
+        assert!(lacking.is_empty(), "never accepted or never refused: {lacking:?}\n{coverage}");
+    }
+}
+
+/// Does these operations, each of which must do what the model says.
+async fn agrees_on(backend: Backend, ops: Vec<Op>) {
+    let steps: Vec<Step> = ops.into_iter().map(|op| Step { op, dropped: false }).collect();
+    let mut mismatch = None;
+    stage::run(backend, async |stage| mismatch = Run::on(stage).replayed(&steps).await).await;
+    assert!(mismatch.is_none(), "{:?}", mismatch.map(|mismatch| mismatch.difference));
+}
+
+/// A plain task, or one that waits.
+fn adds(task: u32, start: Starts) -> Adds {
+    Adds {
+        task: T(task),
+        minted: true,
+        name: "work",
+        queue: "default",
+        priority: Priority::Normal,
+        start,
+        expires: None,
+        retry: Retry::NEVER,
+        dedupe: None,
+        batch: None,
+    }
+}
+
+fn waits(on: On) -> Starts {
+    Starts::When(Waits { on, deadline: None, or_resume: false })
+}
+
+/// Holds a claim on both databases.
+macro_rules! on_both {
+    (async fn $name:ident($backend:ident: Backend) $body:block) => {
+        mod $name {
+            use super::*;
+
+            async fn test($backend: Backend) $body
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                test(Backend::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                test(Backend::Postgres).await;
+            }
+        }
+    };
+}
+
+on_both!(async fn the_store_does_what_the_model_says(backend: Backend) { agrees(backend).await });
+
+on_both!(async fn a_signal_reaches_more_than_a_batch_of_tasks(backend: Backend) {
+    let many = BATCH as u32 + 20;
+    let batch = (0..many).map(|task| adds(task, waits(On::Signal("a")))).collect();
+    let send = Op::Send { signal: op::E(0), key: "a", payload: 1, kept: 1_000, alone: true };
+    agrees_on(backend, vec![Op::Enqueue { batch, alone: true }, send]).await;
+});
+
+on_both!(async fn matching_again_goes_through_every_page(backend: Backend) {
+    let many = 230;
+    let awaited = (0..many).map(|task| adds(task, Starts::Now)).collect();
+    let waiting = (0..many).map(|task| adds(many + task, waits(On::End(T(task))))).collect();
+    let ending = |task| Ending {
+        at: At(T(task), 0),
+        was: TaskState::Ready,
+        by: None,
+        state: EndState::Succeeded,
+        why: Why::Finished,
+    };
+    let ops = vec![
+        Op::Enqueue { batch: awaited, alone: true },
+        Op::Enqueue { batch: waiting, alone: true },
+        Op::End { batch: (0..many).step_by(3).map(ending).collect() },
+        Op::MatchAgain { who: R(0) },
+    ];
+    agrees_on(backend, ops).await;
+});
