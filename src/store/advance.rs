@@ -36,7 +36,8 @@ pub enum Moved {
 }
 
 impl Store {
-    /// Stores the next step and what it sees. `None` if nothing has come under the key.
+    /// Moves a task of mine from `turn` on to the next: stores its step and what that sees. `None` if nothing has come
+    /// under the key. Doing it again is safe: a task that is there already is not moved, and sees what it saw.
     ///
     /// # Errors
     /// If the database does not answer, or a value is over the payload limit.
@@ -45,13 +46,16 @@ impl Store {
         db: &mut Db<'_>,
         me: Incarnation,
         fence: Fence,
+        turn: i32,
         step: &[u8],
         arrival: &Arrival,
     ) -> Result<Option<Moved>> {
         let now = self.clock().now_ms();
         // First of all, so that nothing is taken for a task that cannot have it.
-        if !is_mine(db, me, fence).await? {
-            return Ok(Some(Moved::NotMine));
+        match find(db, me, fence).await? {
+            Some((at, _)) if at == turn => {}
+            Some((at, event)) if at == turn + 1 => return self.moved(event).map(Some),
+            _ => return Ok(Some(Moved::NotMine)),
         }
         let (event, id, why) = match arrival {
             Arrival::Woken { woken, event, why } => {
@@ -65,19 +69,20 @@ impl Store {
         };
         let text =
             "update reveille_task set step = $2, event = $3, progress = null, turn = turn + 1, attempt = 1, crashes = 0
-                     where id = $1
-                    returning turn";
-        let turn: i32 =
-            each!(&mut *db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(step).bind(event.as_deref())
-            .fetch_one(&mut **c).await)
+                     where id = $1";
+        each!(&mut *db, c => sqlx::query(text).bind(fence.task.0).bind(step).bind(event.as_deref()).execute(&mut **c).await.map(drop))
             .map_err(doing("storing the next step"))?;
         let text =
             "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, event, who)
                     values ($1 / 86400000 % 32, $2, $1, $3, $4, 1, 'running', 'running', $5, $6, $7)";
-        each!(&mut *db, c => sqlx::query(text).bind(now).bind(fence.task.0).bind(fence.generation).bind(turn).bind(why.word())
+        each!(&mut *db, c => sqlx::query(text).bind(now).bind(fence.task.0).bind(fence.generation).bind(turn + 1).bind(why.word())
             .bind(id).bind(me.0).execute(&mut **c).await.map(drop))
         .map_err(doing("writing history"))?;
-        Ok(Some(Moved::To(event.map(|sealed| self.open(Purpose::Event, sealed)).transpose()?)))
+        self.moved(event).map(Some)
+    }
+
+    fn moved(&self, event: Option<Vec<u8>>) -> Result<Moved> {
+        Ok(Moved::To(event.map(|sealed| self.open(Purpose::Event, sealed)).transpose()?))
     }
 
     /// Takes the oldest signal under a key, or reads how a task ended.
@@ -101,17 +106,15 @@ impl Store {
     }
 }
 
-/// Whether a running task is mine and I am not gone; its row is then locked until the transaction ends.
-async fn is_mine(db: &mut Db<'_>, me: Incarnation, fence: Fence) -> Result<bool> {
+/// The turn and the event of a running task of mine, unless I am gone; its row is then locked until the transaction ends.
+async fn find(db: &mut Db<'_>, me: Incarnation, fence: Fence) -> Result<Option<(i32, Option<Vec<u8>>)>> {
     let text = locking!(
         db,
-        "select id from reveille_task
+        "select turn, event from reveille_task
           where id = $1 and generation = $2 and holder = $3 and state = 'running'
             and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)"
     );
-    let mine: Option<Uuid> =
-        each!(db, c => sqlx::query_scalar(text).bind(fence.task.0).bind(fence.generation).bind(me.0)
+    each!(db, c => sqlx::query_as(text).bind(fence.task.0).bind(fence.generation).bind(me.0)
         .fetch_optional(&mut **c).await)
-        .map_err(doing("looking for a task of mine"))?;
-    Ok(mine.is_some())
+    .map_err(doing("looking for a task of mine"))
 }

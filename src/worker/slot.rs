@@ -3,10 +3,11 @@
 //! The wait holds its slot, and costs what a waiting thread costs elsewhere; but what it ends with, and the step that
 //! follows, are stored before that step runs, as after a deferral.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use reveille_trigger::{Answer, Context, Memory, Outcome as Fired, Trigger, Wait};
+use reveille_trigger::{Answer, Context, Memory, Outcome as Fired, Receipt, Timestamp, Trigger, Wait};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,6 +30,12 @@ use crate::{
     upkeep::{POLL, past_deadline},
     vault::Purpose,
 };
+
+/// How long one call of a trigger's other hooks may take.
+const HOOK: Duration = Duration::from_secs(5);
+
+/// How soon undoing is tried again; the third attempt is the last.
+const UNDO_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a wait in the slot ended.
 pub(super) enum Waited {
@@ -53,12 +60,15 @@ pub(super) async fn wait(
         Ok(stored) => stored,
         Err(error) => return Waited::Ended(Outcome::End(End::failed(error.chain()), Why::Failed)),
     };
+    let mut look = Look::new(attempts, &deferral.trigger, stored.since());
     let over = tokio::select! {
-        over = watch(attempts, claimed, deferral, &stored, step) => over,
+        over = watch(attempts, claimed, deferral, &stored, step, &mut look) => over,
         () = cancelled.cancelled() => {
-            return Waited::Ended(Outcome::End(End::cancelled("cancelled while it waited"), Why::Cancelled));
+            look.undo(claimed).await;
+            Err(Box::new(Outcome::End(End::cancelled("cancelled while it waited"), Why::Cancelled)))
         }
     };
+    drop(look);
     let woken = match over {
         Ok(Some(woken)) => woken,
         Ok(None) => return Waited::Lost,
@@ -80,42 +90,37 @@ async fn watch(
     deferral: &Deferral,
     stored: &Stored,
     step: &Step,
+    look: &mut Look<'_>,
 ) -> Result<Option<Option<Woken>>, Box<Outcome>> {
-    let store = &attempts.store;
-    let clock = store.clock();
-    let since = timestamp(stored.since());
-    let mut outage = Outage::of("waiting in a slot", clock);
-    let mut look = Look { trigger: &*deferral.trigger, memory: Memory::default(), failures: 0 };
+    let clock = attempts.store.clock();
+    let wait = deferral.trigger.wait(timestamp(stored.since()));
     loop {
-        let seen = look.once(attempts, &deferral.trigger.wait(since), since).await;
-        let (arrival, pause) = match seen {
-            Seen::Arrived(arrival) => (Some(arrival), Duration::ZERO),
+        let (arrival, pause) = match look.once(&wait).await {
+            Seen::Arrived(arrival) => (Some(arrival), jittered(POLL)),
             Seen::Ends(end) => return Err(Box::new(Outcome::End(end, Why::Event))),
-            Seen::Failed(failed) => (Some(bad_end(attempts, claimed, deferral, failed)?), Duration::ZERO),
-            Seen::Nothing(pause) => match stored.deadline_at() {
-                Some(deadline_at) if clock.now_ms() >= deadline_at => {
-                    (Some(bad_end(attempts, claimed, deferral, past_deadline())?), Duration::ZERO)
-                }
-                Some(deadline_at) => {
-                    let left = Duration::from_millis((deadline_at - clock.now_ms()).max(1).cast_unsigned());
-                    (None, pause.min(left))
-                }
-                None => (None, pause),
-            },
+            Seen::Failed(failed) => (Some(bad_end(attempts, claimed, deferral, failed)?), jittered(POLL)),
+            Seen::Nothing(pause) => (None, pause),
         };
-        let mut pause = pause;
         if let Some(arrival) = arrival {
-            let advanced = advance(attempts, claimed, step, &arrival).await;
-            let backoff = outage.note(&advanced);
+            let advanced = advance(attempts, claimed, step, &arrival).await?;
+            look.settle(&advanced).await;
             match advanced {
-                Ok(Advanced::Moved(woken)) => return Ok(Some(woken)),
-                Ok(Advanced::NotYet) => pause = jittered(POLL),
-                Ok(Advanced::NotMine) => return Ok(None),
-                Err(error) if error.is_outage() => pause = backoff.unwrap_or(POLL),
-                Err(error) => return Err(Box::new(Outcome::End(End::failed(error.chain()), Why::Failed))),
+                Advanced::Moved(woken) => return Ok(Some(woken)),
+                Advanced::NotMine => return Ok(None),
+                Advanced::NotYet => {}
             }
         }
-        clock.sleep(pause).await;
+        // The last look is at the deadline.
+        let left = stored.deadline_at().map(|deadline_at| deadline_at - clock.now_ms());
+        if left.is_some_and(|left| left <= 0) {
+            let late = bad_end(attempts, claimed, deferral, past_deadline())?;
+            return Ok(match advance(attempts, claimed, step, &late).await? {
+                Advanced::Moved(woken) => Some(woken),
+                Advanced::NotMine | Advanced::NotYet => None,
+            });
+        }
+        let left = left.map_or(Duration::MAX, |left| Duration::from_millis(left.cast_unsigned()));
+        clock.sleep(pause.min(left)).await;
     }
 }
 
@@ -139,12 +144,31 @@ enum Advanced {
     NotMine,
 }
 
-async fn advance(attempts: &Attempts, claimed: &Claimed, step: &Step, arrival: &Arrival) -> Result<Advanced> {
+/// Stores what has arrived, through any outage: it is not looked for again.
+async fn advance(
+    attempts: &Attempts,
+    claimed: &Claimed,
+    step: &Step,
+    arrival: &Arrival,
+) -> Result<Advanced, Box<Outcome>> {
+    let mut outage = Outage::of("waiting in a slot", attempts.store.clock());
+    loop {
+        let advanced = try_to_advance(attempts, claimed, step, arrival).await;
+        let backoff = outage.note(&advanced);
+        match advanced {
+            Ok(advanced) => return Ok(advanced),
+            Err(error) if error.is_outage() => attempts.store.clock().sleep(backoff.unwrap_or(POLL)).await,
+            Err(error) => return Err(Box::new(Outcome::End(End::failed(error.chain()), Why::Failed))),
+        }
+    }
+}
+
+async fn try_to_advance(attempts: &Attempts, claimed: &Claimed, step: &Step, arrival: &Arrival) -> Result<Advanced> {
     let store = &attempts.store;
     let sealed = store.seal(Purpose::Step, "step", step)?;
     let moved = within("storing the next step", async {
         let mut tx = store.begin().await?;
-        let moved = store.advance(&mut tx.db(), attempts.me, claimed.fence, &sealed, arrival).await?;
+        let moved = store.advance(&mut tx.db(), attempts.me, claimed.fence, claimed.turn, &sealed, arrival).await?;
         tx.commit().await?;
         Ok(moved)
     })
@@ -156,11 +180,17 @@ async fn advance(attempts: &Attempts, claimed: &Claimed, step: &Step, arrival: &
     })
 }
 
-/// Looks at one trigger, again and again.
+/// Looks at one trigger, again and again, and tells it what became of that.
 struct Look<'a> {
-    trigger: &'a dyn Trigger,
+    attempts: &'a Attempts,
+    trigger: &'a Arc<dyn Trigger>,
+    since: i64,
     memory: Memory,
     failures: u32,
+    /// It was looked at: there may be something to let go of, or to undo.
+    checked: bool,
+    /// The last look found an event.
+    fired: bool,
 }
 
 enum Seen {
@@ -170,9 +200,13 @@ enum Seen {
     Nothing(Duration),
 }
 
-impl Look<'_> {
-    async fn once(&mut self, attempts: &Attempts, wait: &Wait, since: reveille_trigger::Timestamp) -> Seen {
-        let clock = attempts.store.clock();
+impl<'a> Look<'a> {
+    fn new(attempts: &'a Attempts, trigger: &'a Arc<dyn Trigger>, since: i64) -> Self {
+        Self { attempts, trigger, since, memory: Memory::default(), failures: 0, checked: false, fired: false }
+    }
+
+    async fn once(&mut self, wait: &Wait) -> Seen {
+        let clock = self.attempts.store.clock();
         match wait {
             Wait::Until(at) => {
                 let left = at.as_millisecond() - clock.now_ms();
@@ -185,16 +219,17 @@ impl Look<'_> {
                 Ok(key) => Seen::Arrived(Arrival::Key(key)),
                 Err(error) => Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.chain() }),
             },
-            _ => self.check(attempts, since).await,
+            _ => self.check().await,
         }
     }
 
-    async fn check(&mut self, attempts: &Attempts, since: reveille_trigger::Timestamp) -> Seen {
-        let clock = attempts.store.clock().clone();
-        let cx = Context::new(move || clock.now(), since, std::mem::take(&mut self.memory));
+    async fn check(&mut self) -> Seen {
+        self.checked = true;
+        let cx = self.context();
         let limit = self.trigger.time_out().unwrap_or(Duration::MAX);
         let answer = tokio::time::timeout(limit, AssertUnwindSafe(self.trigger.check(&cx)).catch_unwind()).await;
         self.memory = cx.into_memory();
+        self.fired = matches!(answer, Ok(Ok(Ok(Answer::Fire(_)))));
         let interval = self.trigger.spacing().interval();
         match answer {
             Ok(Ok(Ok(Answer::Fire(event)))) => match event.outcome {
@@ -221,4 +256,69 @@ impl Look<'_> {
             }
         }
     }
+
+    /// Tells the trigger what became of its event, once that is known.
+    async fn settle(&mut self, advanced: &Advanced) {
+        let receipt = match advanced {
+            Advanced::Moved(_) => Receipt::Accepted,
+            Advanced::NotMine => Receipt::Refused,
+            Advanced::NotYet => return,
+        };
+        if self.fired {
+            let cx = self.context();
+            bounded("was told what became of its event", self.trigger.settled(&cx, receipt)).await;
+            self.memory = cx.into_memory();
+        }
+    }
+
+    /// Undoes what the wait was for: there is no row that another could do it from.
+    async fn undo(&self, claimed: &Claimed) {
+        if !self.checked {
+            return;
+        }
+        let task = claimed.fence.task;
+        for pause in [Some(UNDO_AGAIN), Some(2 * UNDO_AGAIN), None] {
+            let cx = Context::new(self.now(), timestamp(self.since), Memory::default());
+            let undone = bounded("was to undo what it was for", self.trigger.on_cancel(&cx)).await;
+            let error = match undone {
+                Some(Ok(())) => return,
+                Some(Err(error)) => error.to_string(),
+                None => "it did not come back".to_owned(),
+            };
+            match pause {
+                Some(pause) => self.attempts.store.clock().sleep(pause).await,
+                None => {
+                    tracing::error!(task.id = %task, "what task {task} waited for in its slot is not undone, see to it by hand: {error}");
+                }
+            }
+        }
+    }
+
+    fn context(&mut self) -> Context {
+        Context::new(self.now(), timestamp(self.since), std::mem::take(&mut self.memory))
+    }
+
+    fn now(&self) -> impl Fn() -> Timestamp + Send + Sync + 'static {
+        let clock = self.attempts.store.clock().clone();
+        move || clock.now()
+    }
+}
+
+/// Lets go of what the checks held here, on the side, whatever the reason.
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        if let (true, Ok(runtime)) = (self.checked, Handle::try_current()) {
+            let (cx, trigger) = (self.context(), Arc::clone(self.trigger));
+            runtime.spawn(async move { bounded("was to clean up", trigger.cleanup(&cx)).await });
+        }
+    }
+}
+
+/// Calls a trigger's hook, bounded in time and with its panic caught.
+async fn bounded<T>(what: &str, hook: impl Future<Output = T>) -> Option<T> {
+    let outcome = tokio::time::timeout(HOOK, AssertUnwindSafe(hook).catch_unwind()).await;
+    if !matches!(outcome, Ok(Ok(_))) {
+        tracing::warn!("a trigger that {what} has panicked, or not come back after {} s", HOOK.as_secs());
+    }
+    outcome.ok()?.ok()
 }

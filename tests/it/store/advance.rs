@@ -18,8 +18,13 @@ use crate::stage::{Fake, Stage};
 
 impl Stage {
     async fn advance(&self, worker: Incarnation, fence: Fence, arrival: &Arrival) -> Option<Moved> {
+        let turn = self.whole(fence.task).await.brief.turn;
+        self.advance_from(turn, worker, fence, arrival).await
+    }
+
+    async fn advance_from(&self, turn: i32, worker: Incarnation, fence: Fence, arrival: &Arrival) -> Option<Moved> {
         let step = self.step("next");
-        commit!(self.store, db => self.store.advance(db, worker, fence, &step, arrival))
+        commit!(self.store, db => self.store.advance(db, worker, fence, turn, &step, arrival))
     }
 
     async fn progresses(&self, worker: Incarnation, fence: Fence, progress: u32) {
@@ -49,6 +54,14 @@ both!(
         assert_eq!((whole.step, whole.progress), (Some(json!("next")), None));
         assert_eq!(stage.payload_of(task).await, json!("seen"));
         assert_eq!(stage.history_of(task).await, ["enqueued", "claimed", "event"]);
+
+        // The reply was lost: the same again moves nothing, and answers the same.
+        let again = stage.advance_from(0, worker, claim.fence, &woken("seen")).await;
+        assert!(matches!(again, Some(Moved::To(Some(Woken::Payload(seen)))) if seen == json!("seen")));
+        assert_eq!(stage.history_of(task).await, ["enqueued", "claimed", "event"]);
+        for turn in [-1, 2] {
+            assert!(matches!(stage.advance_from(turn, worker, claim.fence, &woken("x")).await, Some(Moved::NotMine)));
+        }
         assert!(stage.finish(worker, &claim, &End::succeeded(json!(1))).await);
     }
 );
