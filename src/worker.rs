@@ -327,7 +327,7 @@ impl<'a> Life<'a> {
     /// whose task was cancelled.
     async fn agree(&self) -> Result<()> {
         let held = within("asking what is held", async {
-            let mut tx = self.store.read().await?;
+            let mut tx = self.store.begin().await?;
             let held = task::held(&mut tx.db(), self.presence.me()).await?;
             tx.commit().await?;
             Ok(held)

@@ -178,6 +178,22 @@ pub async fn renew(db: &mut Db<'_>, me: Incarnation, running: i32, now: i64) -> 
         .map_err(doing("renewing"))
 }
 
+/// Waits until no lease or claim of mine is under way: one that a client has given up on may still commit.
+///
+/// # Errors
+/// If the database does not answer, or one is under way for longer than a statement may wait.
+pub async fn await_leases(db: &mut Db<'_>, me: Incarnation) -> Result<()> {
+    match db {
+        // Its one writer takes transactions in turn.
+        Db::Sqlite(_) => Ok(()),
+        Db::Postgres(c) => {
+            let text = "select pg_advisory_xact_lock(uuid_hash_extended($1, 0))";
+            let waited = sqlx::query(text).bind(me.0).execute(&mut **c).await;
+            waited.map(drop).map_err(doing("waiting for my leases"))
+        }
+    }
+}
+
 /// The signs of life of everybody else who is not gone.
 ///
 /// # Errors

@@ -390,11 +390,12 @@ pub struct Held {
     pub cancelled: bool,
 }
 
-/// What the database says that I hold.
+/// What the database says that I hold, in a transaction that may write: it waits for leases of mine that are under way.
 ///
 /// # Errors
 /// If the database does not answer.
 pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Held>> {
+    super::replica::await_leases(db, me).await?;
     let text = "select id, generation, cancel_requested_at from reveille_task where holder = $1";
     let rows: Vec<(Uuid, i32, Option<i64>)> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
         .map_err(doing("asking what is held"))?;

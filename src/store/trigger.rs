@@ -100,11 +100,12 @@ async fn lease_sqlite(
     Ok(rows)
 }
 
-/// What the database says that I hold.
+/// What the database says that I hold, in a transaction that may write: it waits for leases of mine that are under way.
 ///
 /// # Errors
 /// If the database does not answer.
 pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Lease>> {
+    super::replica::await_leases(db, me).await?;
     let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths from reveille_trigger where holder = $1";
     let rows: Vec<LeaseRow> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
         .map_err(doing("asking what is held"))?;

@@ -12,7 +12,7 @@ use crate::{
     id::{Fence, Incarnation, TaskId},
     kind,
     store::{
-        Scope, Store, Verdict,
+        BATCH, Scope, Store, Url, Verdict,
         event::Firing,
         trigger::{self, Lease},
         undo::{self, Undone},
@@ -110,6 +110,14 @@ impl DatabaseHome {
         Ok(Scope { queues: self.queues.clone(), kinds, aside: aside.to_vec() })
     }
 
+    /// How many events one transaction stores. SQLite has one writer, whom renewals wait for.
+    fn at_once(&self) -> usize {
+        match self.store.url() {
+            Url::Sqlite(_) => 50,
+            Url::Postgres(_) => BATCH,
+        }
+    }
+
     fn open(&self, spec: Vec<u8>) -> Result<Box<dyn Trigger>> {
         kind::join(&self.store.open_bytes(Purpose::Spec, spec)?)
     }
@@ -147,7 +155,7 @@ impl Home for DatabaseHome {
 
     async fn held(&self) -> Result<Leases> {
         let leases = within("asking what is held", async {
-            let mut tx = self.store.read().await?;
+            let mut tx = self.store.begin().await?;
             let leases = trigger::held(&mut tx.db(), self.me).await?;
             tx.commit().await?;
             Ok(leases)
@@ -156,13 +164,19 @@ impl Home for DatabaseHome {
     }
 
     async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>> {
-        let (receipts, ended) = within("firing", async {
-            let mut tx = self.store.begin().await?;
-            let fired = self.store.fire(&mut tx.db(), &batch).await?;
-            tx.commit().await?;
-            Ok(fired)
-        })
-        .await?;
+        let (mut receipts, mut ended) = (Vec::with_capacity(batch.len()), Vec::new());
+        // After an error the whole batch comes again: what was stored of it was accepted.
+        for part in batch.chunks(self.at_once()) {
+            let fired = within("firing", async {
+                let mut tx = self.store.begin().await?;
+                let fired = self.store.fire(&mut tx.db(), part).await?;
+                tx.commit().await?;
+                Ok(fired)
+            });
+            let (taken, over) = fired.await?;
+            receipts.extend(taken);
+            ended.extend(over);
+        }
         self.store.wake().hint(Topic::Ready);
         self.store.wake().hint(Topic::Waiting);
         self.resume_those_who_wait_for(&ended).await;

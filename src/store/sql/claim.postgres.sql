@@ -3,6 +3,7 @@
 -- Walks one index range a queue, name and priority (a plain "any(…) order by" would read the whole backlog, and what
 -- cannot run beside it), and goes to a lower priority only if it must. It looks at more than it wants, so that claimers
 -- in step do not come away empty, and locks only those that it takes.
+-- Its transaction is marked as under way by a lock, which `held` waits for.
 with first as materialized (
        select c.id
          from generate_series(3, 0, -1) as p(priority),
@@ -32,6 +33,7 @@ with first as materialized (
          from taken t
         where k.id = t.id
           and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
+          and (select pg_try_advisory_xact_lock(uuid_hash_extended($3, 0)))
        returning k.id, k.name, k.queue, k.priority, k.ready_at, k.generation, k.turn, k.attempt, k.crashes, k.max_attempts,
                  k.backoff_ms, k.backoff_cap_ms, k.step, k.event),
      told as (

@@ -2,6 +2,7 @@
 --  $1 queues (null: all)  $2 kind sets  $3 me  $4 now  $5 how many  $6 set aside
 -- Walks one index range a priority, queue and kind set, looks ahead and locks late, for the reasons given at claim;
 -- dormant rows lie at the far end of their range.
+-- Its transaction is marked as under way by a lock, which `held` waits for.
 with first as materialized (
        select c.task_id
          from generate_series(3, 0, -1) as p(priority),
@@ -32,4 +33,5 @@ update reveille_trigger t
   from due
  where t.task_id = due.task_id
    and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
+   and (select pg_try_advisory_xact_lock(uuid_hash_extended($3, 0)))
 returning t.task_id, t.generation, t.kind, t.spec, t.since, t.wake_at, t.deadline_at, t.deaths

@@ -1,5 +1,6 @@
 -- Takes triggers from holders that are gone, old holder to new in one write.
 --  $1 queues (null: all)  $2 kind sets  $3 me  $4 how many  $5 set aside
+-- Its transaction is marked as under way by a lock, which `held` waits for.
 with left_behind as materialized (
        select c.task_id, g.gone_why
          from (select incarnation, gone_why from reveille_replica where gone_at is not null and role = 'triggerer') g,
@@ -14,4 +15,5 @@ update reveille_trigger t
   from left_behind l
  where t.task_id = l.task_id
    and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
+   and (select pg_try_advisory_xact_lock(uuid_hash_extended($3, 0)))
 returning t.task_id, t.generation, t.kind, t.spec, t.since, t.wake_at, t.deadline_at, t.deaths
