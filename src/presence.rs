@@ -120,7 +120,11 @@ impl Presence {
         };
         let thread = std::thread::Builder::new()
             .name(format!("{}-beat", card.role))
-            .spawn(move || pulse.run())
+            .spawn(move || {
+                // A life that does not renew any more is over, however that came.
+                let _over = pulse.shared.gone.clone().drop_guard();
+                pulse.run();
+            })
             .map_err(|error| Error::Unusable(format!("cannot start the thread that renews: {error}")))?;
         Ok(Self { me: card.incarnation, lease, clock, shared, leave, thread: Some(thread) })
     }
@@ -155,7 +159,7 @@ impl Presence {
         self.leave.cancel();
         if let Some(thread) = self.thread.take() {
             // The thread bounds its own calls; it is waited for off the runtime.
-            if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+            if let Ok(Err(_)) = tokio::task::spawn_blocking(move || thread.join()).await {
                 tracing::error!("the thread that renews has panicked");
             }
         }

@@ -113,6 +113,11 @@ impl<'a> Checks<'a> {
                 () = self.clock.sleep(pause) => {}
             }
         }
+        while let Some(joined) = self.running.try_join_next() {
+            if let Ok(checked) = joined {
+                self.settle(checked).await;
+            }
+        }
     }
 
     /// Starts what is due, as far as there is room; answers how long nothing else will be.

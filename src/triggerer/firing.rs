@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reveille_trigger::Receipt;
+use reveille_trigger::{Event, Outcome, Receipt};
 use tokio::sync::mpsc;
 
 use super::{
@@ -45,15 +45,21 @@ impl Firing {
         let mut outage = Outage::of("firing", &self.clock);
         let mut batch = Vec::with_capacity(BATCH);
         while findings.recv_many(&mut batch, BATCH).await > 0 {
-            let (mut fires, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut evidence, mut judged, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for finding in batch.drain(..) {
-                match finding.what {
-                    What::Fire(_) => fires.push(finding),
+                match &finding.what {
+                    What::Fire(event) if is_evidence(event) => evidence.push(finding),
+                    What::Fire(_) => judged.push(finding),
                     What::Fail(_) => fails.push(finding),
                     What::Sleep(_) => sleeps.push(finding),
                 }
             }
-            fails.extend(self.fire(fires, &mut outage).await);
+            fails.extend(self.fire(evidence, &mut outage).await);
+            if !judged.is_empty() {
+                // Of one that is gone they are refused, and given back.
+                self.may_judge().await;
+                fails.extend(self.fire(judged, &mut outage).await);
+            }
             self.fail(fails, &mut outage).await;
             self.release(sleeps, &mut outage).await;
             self.presence.set_running(self.holdings.len());
@@ -167,11 +173,7 @@ impl Firing {
 
     /// Tries until it is stored, while this life may decide anything: what only a holder may say is dropped when it is over.
     async fn persist<S: Future<Output = Result<()>>>(&self, outage: &mut Outage, store: impl Fn() -> S) {
-        while !self.presence.gone().is_cancelled() {
-            if self.presence.is_parked() {
-                self.clock.sleep(PARKED).await;
-                continue;
-            }
+        while self.may_judge().await {
             let stored = store().await;
             match (outage.note(&stored), stored) {
                 (_, Ok(())) => break,
@@ -184,10 +186,26 @@ impl Firing {
         }
     }
 
+    /// Waits while this replica is parked; whether it may decide anything then, or is gone.
+    async fn may_judge(&self) -> bool {
+        while self.presence.is_parked() && !self.presence.gone().is_cancelled() {
+            self.clock.sleep(PARKED).await;
+        }
+        !self.presence.gone().is_cancelled()
+    }
+
     fn let_go(&self, findings: Vec<Finding>) {
         self.holdings.free(findings.iter().map(|finding| finding.fence));
         for Finding { trigger, cx, .. } in findings {
             self.holdings.clean_up(trigger, cx.since(), cx.into_memory());
         }
+    }
+}
+
+/// Whether an event says that something has happened, as against what a trigger makes of it.
+fn is_evidence(event: &Event) -> bool {
+    match event.outcome {
+        Outcome::Resume(_) | Outcome::Succeed(_) => true,
+        Outcome::Skip(_) | Outcome::Fail(_) => false,
     }
 }

@@ -160,13 +160,12 @@ impl Holdings {
     /// Lets go of everything, bounded in time.
     pub(super) async fn clean_up_all(&self) {
         let held: Vec<TaskId> = self.held.iter().map(|entry| *entry.key()).collect();
-        let cleaning = held.into_iter().filter_map(|task| self.held.remove(&task)).map(|(_, holding)| {
-            let Holding { trigger, since, memory, .. } = holding;
-            async move { trigger.cleanup(&Context::new(move || since, since, memory)).await }
-        });
+        // Each in a task of its own, so that one that panics harms no other.
+        for (_, holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
+            self.clean_up(holding.trigger, holding.since, holding.memory);
+        }
         self.aftermath.close();
-        let all = async { tokio::join!(futures::future::join_all(cleaning), self.aftermath.wait()) };
-        if tokio::time::timeout(CLEAN_UP, all).await.is_err() {
+        if tokio::time::timeout(CLEAN_UP, self.aftermath.wait()).await.is_err() {
             tracing::warn!("some triggers had not cleaned up after {} s", CLEAN_UP.as_secs());
         }
     }
