@@ -4,12 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use reveille::{
     Error, Result, WaitFailed,
-    clock::millis,
     id::Fence,
     store::{
-        Db, Store, Wait, advance, queue,
+        Db, Store, Wait, advance,
         replica::{self, Beat, Card, Role},
-        report::{self, Filter},
         retention,
         signal::Signal,
         task::{self, Deferring, Ending},
@@ -19,11 +17,12 @@ use reveille::{
     task::WaitFailure,
     vault::Purpose,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     answer::Answer,
-    op::{Adds, At, Cast, Op, Question, R, Settled, Then, batch_id},
+    ask::ask,
+    op::{Adds, At, Cast, Op, R, Settled, Then},
     resolve::duration,
     world::{Advanced, Arrival, Claimed, Ends, Leased, Struck, Undoes, World},
 };
@@ -36,7 +35,7 @@ pub(crate) async fn act(store: &Store, cast: &Cast, world: &World, op: &Op, drop
             store.clock().turn(duration(*ms));
             Ok(Answer::Done)
         }
-        Op::Ask(question) => act.ask(question).await,
+        Op::Ask(question) => ask(store, cast, question).await,
         op if op.is_one_transaction() => act.in_transaction(op, dropped).await,
         op => act.alone(op).await,
     };
@@ -77,7 +76,7 @@ pub(crate) fn card(replica: R, role: Role, capacity: i32) -> Card {
         Role::Triggerer => ["fake", "other_fake"],
     };
     let kinds = kinds.map(ToOwned::to_owned).to_vec();
-    let queues = (replica.0 % 2 == 0).then(|| vec!["default".to_owned(), "bulk".to_owned()]);
+    let queues = replica.0.is_multiple_of(2).then(|| vec!["default".to_owned(), "bulk".to_owned()]);
     let lease = Duration::from_secs(10 + u64::from(replica.0 % 3));
     Card { incarnation: replica.id(), role, label: format!("{replica:?}"), lease, capacity, kinds, queues }
 }
@@ -99,7 +98,9 @@ impl Act<'_> {
             | Op::End { .. }
             | Op::Progress { .. }
             | Op::Advance { .. }
-            | Op::PutBack { .. } => self.task(op, &mut tx.db()).await,
+            | Op::PutBack { .. }
+            | Op::Rescue { .. }
+            | Op::Expire { .. } => self.task(op, &mut tx.db()).await,
             Op::Join { .. } | Op::Renew { .. } | Op::Declare { .. } | Op::Leave { .. } | Op::Forget => {
                 self.replica(op, &mut tx.db()).await
             }
@@ -150,14 +151,15 @@ impl Act<'_> {
                 self.store.set_progress(db, by.id(), fence, &json!(done)).await?;
                 Answer::Done
             }
-            Op::Advance { by, at, step, arrival } => {
+            Op::Advance { by, at, turns_ago, step, arrival } => {
                 let (fence, step) = (self.cast.fence(self.world, *at), json!({ "step": step }));
+                let turn = self.world.turn(fence.task) - turns_ago;
                 let step = self.store.seal(Purpose::Step, "step", &step)?;
                 let arrival = match self.cast.arrival(arrival) {
                     Arrival::Woken(woken, event, why) => advance::Arrival::Woken { woken, event, why },
                     Arrival::Key(key) => advance::Arrival::Key(key),
                 };
-                let moved = self.store.advance(db, by.id(), fence, &step, &arrival).await?;
+                let moved = self.store.advance(db, by.id(), fence, turn, &step, &arrival).await?;
                 Answer::Advanced(match moved {
                     None => Advanced::NotYet,
                     Some(advance::Moved::NotMine) => Advanced::NotMine,
@@ -167,6 +169,14 @@ impl Act<'_> {
             Op::PutBack { by, batch } => {
                 task::put_back(db, by.id(), self.now, &self.cast.fences(self.world, batch)).await?;
                 Answer::Done
+            }
+            Op::Rescue { by, limit } => {
+                let (count, ended) = self.store.rescue(db, by.id(), *limit as i64).await?;
+                Answer::Moved(count, ended.into_iter().collect())
+            }
+            Op::Expire { by, limit } => {
+                let (count, ended) = self.store.expire(db, by.id(), *limit as i64).await?;
+                Answer::Moved(count, ended.into_iter().collect())
             }
             op => unreachable!("{op:?} is not about tasks"),
         })
@@ -202,14 +212,6 @@ impl Act<'_> {
 
     async fn wait(&self, op: &Op, db: &mut Db<'_>) -> Result<Answer> {
         Ok(match op {
-            Op::Rescue { by, limit } => {
-                let (count, ended) = self.store.rescue(db, by.id(), *limit as i64).await?;
-                Answer::Moved(count, ended.into_iter().collect())
-            }
-            Op::Expire { by, limit } => {
-                let (count, ended) = self.store.expire(db, by.id(), *limit as i64).await?;
-                Answer::Moved(count, ended.into_iter().collect())
-            }
             Op::Lease { by, reach, limit } => {
                 let leases = trigger::lease(db, by.id(), &self.cast.scope(reach), self.now, *limit).await?;
                 let count = leases.len();
@@ -310,48 +312,6 @@ impl Act<'_> {
         })
     }
 
-    async fn ask(&self, question: &Question) -> Result<Answer> {
-        let store = self.store;
-        let mut tx = store.read().await?;
-        let db = &mut tx.db();
-        let answer = match question {
-            Question::Show(task) => Answer::Told(json!(store.show(self.cast.task(*task)).await?)),
-            Question::List { state, name, queue, limit } => {
-                let owned = |word: &Option<&str>| word.map(ToOwned::to_owned);
-                let (state, name, queue) = (owned(state), owned(name), owned(queue));
-                Answer::Told(json!(report::list(db, &Filter { state, name, queue, batch: None, limit: *limit }).await?))
-            }
-            Question::Census(batch) => {
-                let batch = batch.map(|batch| reveille::id::BatchId(batch_id(batch)));
-                Answer::Told(json!(store.census(batch).await?))
-            }
-            Question::Queues => Answer::Told(json!(queue::list(db).await?)),
-            Question::Replicas => {
-                let mut replicas: Vec<Value> = replica::list(db).await?.iter().map(|replica| json!(replica)).collect();
-                replicas.sort_by_key(|replica| replica["incarnation"].to_string());
-                Answer::Told(json!(replicas))
-            }
-            Question::Peers(me) => {
-                let peers = replica::peers(db, me.id()).await?;
-                Answer::Peers(
-                    peers.into_iter().map(|peer| (peer.beat.incarnation, peer.beat.beat, millis(peer.lease))).collect(),
-                )
-            }
-            Question::LongestLease => Answer::At(Some(replica::longest_lease(db).await?)),
-            Question::NextDue => Answer::At(trigger::next_due(db).await?),
-            Question::NextDeadline => Answer::At(trigger::next_deadline(db, self.now).await?),
-            Question::Kinds => Answer::Told(json!(trigger::kind_sets(db).await?)),
-            Question::Claims(me) => {
-                let mut held = task::held(db, me.id()).await?;
-                held.sort_by_key(|held| held.fence);
-                Answer::Held(held)
-            }
-            Question::Leases(me) => Answer::Leased(trigger::held(db, me.id()).await?.into_iter().map(leased).collect()),
-        };
-        tx.commit().await?;
-        Ok(answer)
-    }
-
     fn deferring(&self, at: At, then: &Then) -> Result<Deferring> {
         let defers = self.cast.defers(self.world, &[(at, then.clone())]).remove(0);
         let wait = match then {
@@ -392,7 +352,7 @@ fn claimed(claim: task::Claim) -> Claimed {
     }
 }
 
-fn leased(lease: Lease) -> Leased {
+pub(crate) fn leased(lease: Lease) -> Leased {
     Leased {
         fence: lease.fence,
         kinds: lease.kinds,

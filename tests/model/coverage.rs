@@ -41,7 +41,7 @@ const ONE: &str = "\
     cancel unknown, rescue what was lost, rescue what was left, rescue what was cancelled, rescue what crashes, take over, \
     fire again, fire to arm again, wait resumed, wait armed again, wait failed, end succeeded, end failed, end skipped, end cancelled, \
     send again, drop an end, drop history, drop a signal, drop a key, forget one, list, census, queues, replicas, peers, \
-    longest lease, next due, next deadline, kinds, claims, leases";
+    longest lease, findings, next due, next deadline, kinds, claims, leases";
 
 impl Coverage {
     pub(crate) fn add(&mut self, other: &Self) {
@@ -82,7 +82,7 @@ impl Coverage {
             }
             (Op::Progress { .. }, _) => self.count("progress", changed),
             (Op::Advance { arrival, .. }, Answer::Advanced(advanced)) => {
-                let moved = matches!(advanced, Advanced::To(_));
+                let moved = changed && matches!(advanced, Advanced::To(_));
                 self.count(if let Arrives::Under(_) = arrival { "advance under a key" } else { "advance" }, moved);
             }
             (Op::PutBack { .. }, _) => self.count("put back", changed),
@@ -286,12 +286,13 @@ impl Question {
     fn name(&self) -> &'static str {
         match self {
             Self::Show(_) => "show",
-            Self::List { .. } => "list",
+            Self::List(_) => "list",
             Self::Census(_) => "census",
             Self::Queues => "queues",
             Self::Replicas => "replicas",
             Self::Peers(_) => "peers",
             Self::LongestLease => "longest lease",
+            Self::Findings => "findings",
             Self::NextDue => "next due",
             Self::NextDeadline => "next deadline",
             Self::Kinds => "kinds",

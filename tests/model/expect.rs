@@ -1,12 +1,13 @@
 //! What an operation is expected to answer, and does to the model.
 
-use reveille::store::{replica::Beat, report::Filter};
+use reveille::store::replica::Beat;
 use serde_json::json;
 
 use crate::{
     act::{card, past_deadline},
     answer::Answer,
-    op::{Adds, Cast, Op, Question, R, batch_id},
+    ask::told,
+    op::{Adds, Cast, Op, R},
     world::{Illegal, New, Start, State, World},
 };
 
@@ -19,7 +20,6 @@ pub(crate) fn expect(
     answer: &Answer,
     seen: &World,
 ) -> Result<Answer, Illegal> {
-    let now = world.now;
     Ok(match op {
         Op::Turn { ms } => {
             world.now += ms;
@@ -42,15 +42,15 @@ pub(crate) fn expect(
             world.set_progress(by.id(), cast.fence(world, *at), &json!(done));
             Answer::Done
         }
-        Op::Advance { by, at, step, arrival } => {
+        Op::Advance { by, at, turns_ago, step, arrival } => {
             let fence = cast.fence(world, *at);
-            Answer::Advanced(world.advance(by.id(), fence, &json!({ "step": step }), cast.arrival(arrival)))
+            let turn = world.turn(fence.task) - turns_ago;
+            Answer::Advanced(world.advance(by.id(), fence, turn, &json!({ "step": step }), cast.arrival(arrival)))
         }
         Op::PutBack { by, batch } => {
             world.put_back(by.id(), &cast.fences(world, batch));
             Answer::Done
         }
-        Op::Cancel { task } => Answer::Cancelled(world.cancel(cast.task(*task), "not wanted")),
         Op::Rescue { by, limit } => {
             let running = |state: &State| matches!(state, State::Running(_));
             let (count, ended) = world.rescue(by.id(), *limit, &world.moved_on(seen, running))?;
@@ -60,6 +60,17 @@ pub(crate) fn expect(
             let (count, ended) = world.expire(by.id(), *limit, &answer.chosen())?;
             Answer::Moved(count, ended.into_iter().collect())
         }
+        Op::Ask(question) => told(world, cast, question),
+        Op::Join { .. } | Op::Renew { .. } | Op::Declare { .. } | Op::Leave { .. } | Op::Forget => {
+            of_replica(world, op)
+        }
+        op => of_wait(world, cast, op, answer, seen)?,
+    })
+}
+
+fn of_wait(world: &mut World, cast: &Cast, op: &Op, answer: &Answer, seen: &World) -> Result<Answer, Illegal> {
+    let now = world.now;
+    Ok(match op {
         Op::Lease { by, reach, limit } => {
             Answer::Leased(world.lease(by.id(), &cast.scope(reach), *limit, &answer.chosen())?)
         }
@@ -93,6 +104,21 @@ pub(crate) fn expect(
                 Answer::Done
             }
         }
+        Op::LeaseUndo { by, reach, limit } => {
+            Answer::Undoes(world.lease_undo(by.id(), &cast.scope(reach), *limit, &answer.chosen_fences())?)
+        }
+        Op::SettleUndo { by, task, stale, undone } => {
+            world.settle_undo(by.id(), cast.undo(world, *task, *stale), undone.at(now));
+            Answer::Done
+        }
+        op => alone(world, cast, op, seen)?,
+    })
+}
+
+/// Operations that make their transactions themselves.
+fn alone(world: &mut World, cast: &Cast, op: &Op, seen: &World) -> Result<Answer, Illegal> {
+    Ok(match op {
+        Op::Cancel { task } => Answer::Cancelled(world.cancel(cast.task(*task), "not wanted")),
         Op::Match { keys, who } => {
             let keys: Vec<String> = keys.iter().map(|key| cast.key(key)).collect();
             Answer::Count(world.match_keys(&keys, who.map(R::id)))
@@ -105,17 +131,7 @@ pub(crate) fn expect(
             world.ended(&tasks.iter().map(|task| cast.task(*task)).collect::<Vec<_>>());
             Answer::Done
         }
-        Op::Join { .. } | Op::Renew { .. } | Op::Declare { .. } | Op::Leave { .. } | Op::Forget => {
-            expect_of_replica(world, op)
-        }
         Op::Pause { queue, paused } => Answer::Yes(world.set_paused(queue, *paused)),
-        Op::LeaseUndo { by, reach, limit } => {
-            Answer::Undoes(world.lease_undo(by.id(), &cast.scope(reach), *limit, &answer.chosen_fences())?)
-        }
-        Op::SettleUndo { by, task, stale, undone } => {
-            world.settle_undo(by.id(), cast.undo(world, *task, *stale), undone.at(now));
-            Answer::Done
-        }
         Op::DropOld { days } => {
             if !(1..=30).contains(days) {
                 return Ok(Answer::Invalid);
@@ -123,7 +139,7 @@ pub(crate) fn expect(
             world.drop_old(days * 86_400_000, seen)?;
             Answer::Done
         }
-        Op::Ask(question) => told(world, cast, question),
+        op => unreachable!("{op:?} is done in one transaction"),
     })
 }
 
@@ -140,7 +156,7 @@ fn enqueue(world: &mut World, cast: &Cast, batch: &[Adds], alone: bool) -> Answe
     Answer::Added(ids)
 }
 
-fn expect_of_replica(world: &mut World, op: &Op) -> Answer {
+fn of_replica(world: &mut World, op: &Op) -> Answer {
     match op {
         Op::Join { replica, role, capacity } => Answer::Yes(world.join(&card(*replica, *role, *capacity))),
         Op::Renew { replica, running } => Answer::Beat(world.renew(replica.id(), *running)),
@@ -157,30 +173,5 @@ fn expect_of_replica(world: &mut World, op: &Op) -> Answer {
             Answer::Done
         }
         op => unreachable!("{op:?} is not about replicas"),
-    }
-}
-
-fn told(world: &World, cast: &Cast, question: &Question) -> Answer {
-    match question {
-        Question::Show(task) => Answer::Told(json!(world.show(cast.task(*task)))),
-        Question::List { state, name, queue, limit } => {
-            let owned = |word: &Option<&str>| word.map(ToOwned::to_owned);
-            let (state, name, queue) = (owned(state), owned(name), owned(queue));
-            Answer::Told(world.list(&Filter { state, name, queue, batch: None, limit: *limit }))
-        }
-        Question::Census(batch) => Answer::Told(world.census(batch.map(batch_id))),
-        Question::Queues => Answer::Told(world.queue_list()),
-        Question::Replicas => Answer::Told(world.replica_list()),
-        Question::Peers(me) => Answer::Peers(world.peers(me.id())),
-        Question::LongestLease => Answer::At(Some(world.longest_lease())),
-        Question::NextDue => Answer::At(world.next_due()),
-        Question::NextDeadline => Answer::At(world.next_deadline()),
-        Question::Kinds => Answer::Told(json!(world.kinds)),
-        Question::Claims(me) => {
-            let mut held = world.claims_of(me.id());
-            held.sort_by_key(|held| held.fence);
-            Answer::Held(held)
-        }
-        Question::Leases(me) => Answer::Leased(world.leases_of(me.id())),
     }
 }

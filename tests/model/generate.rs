@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reveille::{id::Incarnation, id::TaskId, store::replica::Role};
 
 use crate::{
-    op::{At, Cast, On, Op, Question, R, Shot, T},
+    op::{At, Cast, On, Op, Question, R, Shot, T, Wanted},
     world::{State, World},
 };
 
@@ -179,14 +179,14 @@ impl Generator {
 
     fn ask(&mut self, view: &View) -> Op {
         let states = ["ready", "running", "deferred", "succeeded", "failed", "skipped", "cancelled"];
-        Op::Ask(match self.roll(15) {
+        Op::Ask(match self.roll(17) {
             0..4 => Question::Show(self.any_task(view)),
-            4 => Question::List {
+            4 => Question::List(Wanted {
                 state: self.maybe(50).then(|| self.one_of(&states)),
                 name: self.maybe(40).then(|| self.one_of(&["work", "toil"])),
                 queue: self.maybe(40).then(|| self.one_of(&["default", "bulk"])),
                 limit: self.between(0, 60),
-            },
+            }),
             5 => Question::Census(self.maybe(50).then(|| self.roll(3))),
             6 => Question::Queues,
             7 => Question::Replicas,
@@ -196,6 +196,7 @@ impl Generator {
             11 => Question::Claims(self.any_replica()),
             12 => Question::NextDeadline,
             13 => Question::LongestLease,
+            14..16 => Question::Findings,
             _ => Question::Leases(self.any_replica()),
         })
     }

@@ -6,6 +6,9 @@ use uuid::Uuid;
 
 use crate::rows::{HistoryRow, Rows, TaskRow, TriggerRow};
 
+/// How far history reaches where it is a ring, in milliseconds.
+const RING: i64 = 31 * 86_400_000;
+
 /// Generation and turn of each task when it was last seen: neither ever falls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks(HashMap<Uuid, (i32, i32)>);
@@ -21,10 +24,6 @@ impl Rows {
         self.one_outcome_a_deferral(&mut broken);
         self.nothing_falls(&mut broken, marks);
         broken
-    }
-
-    fn is_whole(&self) -> bool {
-        usize::try_from(self.history_length).is_ok_and(|length| length == self.history.len())
     }
 
     fn task(&self, id: Uuid) -> Option<&TaskRow> {
@@ -119,7 +118,8 @@ impl Rows {
     fn one_outcome_a_deferral(&self, broken: &mut Vec<String>) {
         let mut last: BTreeMap<Uuid, &HistoryRow> = BTreeMap::new();
         for told in &self.history {
-            if let Some(before) = last.insert(told.task_id, told)
+            // Where history is a ring, what is older than it may outlive what came after.
+            if let Some(before) = last.insert(told.task_id, told).filter(|before| before.at > self.now - RING)
                 && !(told.generation == before.generation + 1 && told.was.as_ref() == Some(&before.became))
                 && !(told.generation == before.generation && told.turn == before.turn + 1 && told.became == "running")
             {
@@ -132,7 +132,7 @@ impl Rows {
             let as_told = |told: &&HistoryRow| told.became == *state && told.generation == generation;
             let told = last.get(&id).map(as_told);
             // What was read of it may begin later.
-            if told == Some(false) || (told.is_none() && self.is_whole()) {
+            if told == Some(false) || (told.is_none() && self.is_whole) {
                 broken.push(format!("history ends elsewhere than its task: {id} {state} {generation}"));
             }
         }

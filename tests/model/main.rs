@@ -22,6 +22,7 @@ use it::stage;
 
 mod act;
 mod answer;
+mod ask;
 mod coverage;
 mod expect;
 mod generate;
@@ -36,14 +37,14 @@ mod world;
 
 use reveille::{
     Priority, Retry,
-    store::{BATCH, history::Why},
+    store::{BATCH, history::Why, replica::Role},
     task::{EndState, TaskState},
 };
 
 use crate::{
     coverage::Coverage,
     generate::{Generator, Step},
-    op::{Adds, At, Ending, On, Op, R, Starts, T, Waits},
+    op::{Adds, At, Ending, On, Op, R, Reach, Starts, T, Waits},
     run::Run,
     stage::Backend,
 };
@@ -74,6 +75,7 @@ async fn agrees(backend: Backend) {
         .await;
         if let Some((done, mismatch)) = outcome {
             let length = done.len();
+            eprintln!("seed {seed} on {backend:?} goes wrong at step {length}; cutting it down");
             let (steps, mismatch) = shrink::shrink(backend, done, mismatch).await;
             let steps: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
             panic!(
@@ -92,7 +94,7 @@ async fn agrees(backend: Backend) {
 
 /// Does these operations, each of which must do what the model says.
 async fn agrees_on(backend: Backend, ops: Vec<Op>) {
-    let steps: Vec<Step> = ops.into_iter().map(|op| Step { op, dropped: false }).collect();
+    let steps: Vec<Step> = ops.into_iter().chain([Op::Turn { ms: 1 }]).map(|op| Step { op, dropped: false }).collect();
     let mut mismatch = None;
     stage::run(backend, async |stage| mismatch = Run::on(stage).replayed(&steps).await).await;
     assert!(mismatch.is_none(), "{:?}", mismatch.map(|mismatch| mismatch.difference));
@@ -139,31 +141,70 @@ macro_rules! on_both {
     };
 }
 
-on_both!(async fn the_store_does_what_the_model_says(backend: Backend) { agrees(backend).await });
+on_both!(
+    async fn the_store_does_what_the_model_says(backend: Backend) {
+        agrees(backend).await
+    }
+);
 
-on_both!(async fn a_signal_reaches_more_than_a_batch_of_tasks(backend: Backend) {
-    let many = BATCH as u32 + 20;
-    let batch = (0..many).map(|task| adds(task, waits(On::Signal("a")))).collect();
-    let send = Op::Send { signal: op::E(0), key: "a", payload: 1, kept: 1_000, alone: true };
-    agrees_on(backend, vec![Op::Enqueue { batch, alone: true }, send]).await;
-});
+on_both!(
+    async fn a_signal_reaches_more_than_a_batch_of_tasks(backend: Backend) {
+        let many = BATCH as u32 + 20;
+        let batch = (0..many).map(|task| adds(task, waits(On::Signal("a")))).collect();
+        let send = Op::Send { signal: op::E(0), key: "a", payload: 1, kept: 1_000, alone: true };
+        agrees_on(backend, vec![Op::Enqueue { batch, alone: true }, send]).await;
+    }
+);
 
-on_both!(async fn matching_again_goes_through_every_page(backend: Backend) {
-    let many = 230;
-    let awaited = (0..many).map(|task| adds(task, Starts::Now)).collect();
-    let waiting = (0..many).map(|task| adds(many + task, waits(On::End(T(task))))).collect();
-    let ending = |task| Ending {
-        at: At(T(task), 0),
-        was: TaskState::Ready,
-        by: None,
-        state: EndState::Succeeded,
-        why: Why::Finished,
-    };
-    let ops = vec![
-        Op::Enqueue { batch: awaited, alone: true },
-        Op::Enqueue { batch: waiting, alone: true },
-        Op::End { batch: (0..many).step_by(3).map(ending).collect() },
-        Op::MatchAgain { who: R(0) },
-    ];
-    agrees_on(backend, ops).await;
-});
+on_both!(
+    async fn matching_again_goes_through_every_page(backend: Backend) {
+        let many = 230;
+        let awaited = (0..many).map(|task| adds(task, Starts::Now)).collect();
+        let waiting = (0..many).map(|task| adds(many + task, waits(On::End(T(task))))).collect();
+        let ending = |task| Ending {
+            at: At(T(task), 0),
+            was: TaskState::Ready,
+            by: None,
+            state: EndState::Succeeded,
+            why: Why::Finished,
+        };
+        let ops = vec![
+            Op::Enqueue { batch: awaited, alone: true },
+            Op::Enqueue { batch: waiting, alone: true },
+            Op::End { batch: (0..many).step_by(3).map(ending).collect() },
+            Op::MatchAgain { who: R(0) },
+        ];
+        agrees_on(backend, ops).await;
+    }
+);
+
+on_both!(
+    async fn a_long_queue_goes_by_priority_and_time(backend: Backend) {
+        let (worker, triggerer, capacity) = (R(1), R(2), 400);
+        let mut ops = vec![
+            Op::Join { replica: worker, role: Role::Worker, capacity },
+            Op::Join { replica: triggerer, role: Role::Triggerer, capacity },
+        ];
+        // Longer than what one look goes through, and not in the order of priorities, queues or names.
+        for part in 0..4 {
+            let one = |at: u32| {
+                let start = if at.is_multiple_of(2) { Starts::Now } else { waits(On::Fake(at)) };
+                Adds {
+                    priority: Priority::from_rank((at * 7 % 4) as i16).expect("it is below 4"),
+                    queue: ["default", "bulk", "side"][at as usize % 3],
+                    name: ["work", "toil"][at as usize % 5 / 3],
+                    ..adds(part * 80 + at, start)
+                }
+            };
+            ops.push(Op::Enqueue { batch: (0..80).map(one).collect(), alone: true });
+            ops.push(Op::Turn { ms: 1 });
+        }
+        let reach =
+            |kinds: [&'static str; 2]| Reach { queues: None, kinds: kinds.to_vec(), aside: vec![T(0), T(1), T(2)] };
+        for _ in 0..17 {
+            ops.push(Op::Claim { by: worker, reach: reach(["work", "toil"]), limit: 10 });
+            ops.push(Op::Lease { by: triggerer, reach: reach(["fake", "other_fake"]), limit: 10 });
+        }
+        agrees_on(backend, ops).await;
+    }
+);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use reveille::{
     Priority, Retry,
     id::{Fence, Incarnation, TaskId},
-    store::{history::Why, replica::Role},
+    store::{history::Why, replica::Role, report::Filter},
     task::{EndState, TaskState, WaitFailure},
     trigger::Outcome,
 };
@@ -33,7 +33,7 @@ pub(crate) enum Op {
     Defer { by: R, batch: Vec<(At, Then)> },
     End { batch: Vec<Ending> },
     Progress { by: R, at: At, done: u32 },
-    Advance { by: R, at: At, step: u32, arrival: Arrives },
+    Advance { by: R, at: At, turns_ago: i32, step: u32, arrival: Arrives },
     PutBack { by: R, batch: Vec<At> },
     Cancel { task: T },
     Rescue { by: R, limit: usize },
@@ -64,17 +64,39 @@ pub(crate) enum Op {
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     Show(T),
-    List { state: Option<&'static str>, name: Option<&'static str>, queue: Option<&'static str>, limit: i64 },
+    List(Wanted),
     Census(Option<u32>),
     Queues,
     Replicas,
     Peers(R),
     LongestLease,
+    Findings,
     NextDue,
     NextDeadline,
     Kinds,
     Claims(R),
     Leases(R),
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) state: Option<&'static str>,
+    pub(crate) name: Option<&'static str>,
+    pub(crate) queue: Option<&'static str>,
+    pub(crate) limit: i64,
+}
+
+impl Wanted {
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            state: self.state.map(ToOwned::to_owned),
+            name: self.name.map(ToOwned::to_owned),
+            queue: self.queue.map(ToOwned::to_owned),
+            batch: None,
+            limit: self.limit,
+        }
+    }
 }
 
 /// A task to be added; times count from now.
@@ -202,7 +224,8 @@ impl Cast {
     /// Learns the ids that the store has made, from what it answered to a batch. Of several that are answered with one new
     /// id it is the first's that takes a dedupe key, in the order of keys.
     pub(crate) fn learn(&mut self, world: &World, batch: &[Adds], answered: &[TaskId]) {
-        let mut own: Vec<_> = batch.iter().zip(answered).filter(|(adds, id)| !adds.minted && !world.is_known(**id)).collect();
+        let mut own: Vec<_> =
+            batch.iter().zip(answered).filter(|(adds, id)| !adds.minted && !world.is_known(**id)).collect();
         own.sort_by_key(|(adds, _)| (adds.name, adds.dedupe));
         for (adds, id) in own {
             let is_taken = batch.iter().any(|other| self.task(other.task) == *id);

@@ -166,14 +166,16 @@ impl Reading<'_> {
             step: row.step.as_ref().map(|step| self.open(Purpose::Step, step)),
             event: row.event.as_ref().map(|event| self.open(Purpose::Event, event)),
             end,
-            finished_at: row.finished_at,
+            at: row.finished_at,
         }
     }
 
     fn open<V: DeserializeOwned>(&self, purpose: Purpose, sealed: &[u8]) -> V {
         let mut opened = self.opened.borrow_mut();
-        let value =
-            opened.0.entry(sealed.to_vec()).or_insert_with_key(|sealed| self.store.open(purpose, sealed.clone()).unwrap());
+        let value = opened
+            .0
+            .entry(sealed.to_vec())
+            .or_insert_with_key(|sealed| self.store.open(purpose, sealed.clone()).unwrap());
         V::deserialize(&*value).unwrap()
     }
 }

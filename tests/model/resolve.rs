@@ -157,9 +157,7 @@ impl Cast {
             Arrives::Payload(event, payload) => {
                 world::Arrival::Woken(Some(Woken::Payload(json!(payload))), event.id(), Why::Event)
             }
-            Arrives::Failed(event) => {
-                world::Arrival::Woken(Some(Woken::Failed(failed)), event.id(), Why::WaitFailed)
-            }
+            Arrives::Failed(event) => world::Arrival::Woken(Some(Woken::Failed(failed)), event.id(), Why::WaitFailed),
             Arrives::Under(on) => world::Arrival::Key(self.key(on)),
         }
     }

@@ -147,6 +147,7 @@ pub(crate) struct HistoryRow {
 /// Every row of every table that a verb may change.
 #[derive(Clone, Debug)]
 pub(crate) struct Rows {
+    pub(crate) now: i64,
     pub(crate) tasks: Vec<TaskRow>,
     pub(crate) triggers: Vec<TriggerRow>,
     pub(crate) keys: Vec<KeyRow>,
@@ -157,29 +158,43 @@ pub(crate) struct Rows {
     pub(crate) queues: Vec<(String, Option<i64>)>,
     pub(crate) kinds: Vec<String>,
     pub(crate) finished: Vec<FinishedRow>,
-    /// As far as it was read.
     pub(crate) history: Vec<HistoryRow>,
-    /// How long all of it is.
-    pub(crate) history_length: i64,
+    /// Whether `finished` and `history` are there from the beginning.
+    pub(crate) is_whole: bool,
 }
 
 /// Reads the rows of one statement, on whichever database it is.
 macro_rules! all {
-    ($tx:expr, $query:ident($text:expr)) => {
+    ($tx:expr, $query:ident($text:expr) $(, $argument:expr)*) => {
         match $tx.db() {
-            Db::Sqlite(c) => sqlx::$query($text).fetch_all(c).await.unwrap(),
-            Db::Postgres(c) => sqlx::$query($text).fetch_all(c).await.unwrap(),
+            Db::Sqlite(c) => sqlx::$query($text)$(.bind($argument))*.fetch_all(c).await.unwrap(),
+            Db::Postgres(c) => sqlx::$query($text)$(.bind($argument))*.fetch_all(c).await.unwrap(),
         }
     };
 }
 
-const HISTORY: &str = "select * from reveille_history where at >= $1 order by task_id, generation, turn";
+const DAY: i64 = 86_400_000;
 
 impl Rows {
-    /// Reads it all, and history from a time on.
-    pub(crate) async fn read(store: &Store, since: i64) -> Self {
+    /// Reads it all; or all but what ended and happened before the clock was last turned.
+    pub(crate) async fn read(store: &Store, is_whole: bool) -> Self {
         let mut tx: Tx = store.read().await.unwrap();
+        let now = store.clock().now_ms();
+        let (finished, history) = if is_whole {
+            (
+                all!(tx, query_as("select * from reveille_finished")),
+                all!(tx, query_as("select * from reveille_history order by task_id, generation, turn")),
+            )
+        } else {
+            // What is new lies in today's partition, or in that of the dead letters.
+            let finished = "select * from reveille_finished where day in (-1, $1) and finished_at >= $2";
+            let history =
+                "select * from reveille_history where day in (-1, $1) and at >= $2 order by task_id, generation, turn";
+            let today = (now / DAY % 32) as i16;
+            (all!(tx, query_as(finished), today, now), all!(tx, query_as(history), today, now))
+        };
         let rows = Self {
+            now,
             tasks: all!(tx, query_as("select * from reveille_task")),
             triggers: all!(tx, query_as("select * from reveille_trigger")),
             keys: all!(tx, query_as("select * from reveille_wait_key")),
@@ -189,12 +204,9 @@ impl Rows {
             replicas: all!(tx, query_as("select * from reveille_replica")),
             queues: all!(tx, query_as("select name, paused_at from reveille_queue")),
             kinds: all!(tx, query_scalar("select kinds from reveille_kind_set")),
-            finished: all!(tx, query_as("select * from reveille_finished")),
-            history: match tx.db() {
-                Db::Sqlite(c) => sqlx::query_as(HISTORY).bind(since).fetch_all(c).await.unwrap(),
-                Db::Postgres(c) => sqlx::query_as(HISTORY).bind(since).fetch_all(c).await.unwrap(),
-            },
-            history_length: all!(tx, query_scalar("select count(*) from reveille_history"))[0],
+            finished,
+            history,
+            is_whole,
         };
         tx.commit().await.unwrap();
         rows

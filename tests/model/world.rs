@@ -141,7 +141,7 @@ pub(crate) struct Finished {
     pub(crate) step: Option<Value>,
     pub(crate) event: Option<Woken>,
     pub(crate) end: End,
-    pub(crate) finished_at: i64,
+    pub(crate) at: i64,
 }
 
 /// A signal that was sent. It goes to those who wait when it is taken, and to nobody else.
@@ -237,10 +237,23 @@ impl Wait {
 }
 
 impl World {
-    /// What happened since a time, of each task.
-    pub(crate) fn history_since(&self, since: i64) -> BTreeMap<TaskId, Vec<Transition>> {
-        let recent = self.history.iter().map(|(id, told)| (*id, told.iter().filter(|told| told.at >= since).cloned()));
-        recent.map(|(id, told)| (id, told.collect::<Vec<_>>())).filter(|(_, told)| !told.is_empty()).collect()
+    /// Without what ended or happened before a time.
+    pub(crate) fn since(&self, since: i64) -> Self {
+        let recent = |told: &Vec<Transition>| told.iter().filter(|told| told.at >= since).cloned().collect::<Vec<_>>();
+        let history = self.history.iter().map(|(id, told)| (*id, recent(told))).filter(|(_, told)| !told.is_empty());
+        let finished = self.finished.iter().filter(|(_, finished)| finished.at >= since);
+        Self {
+            finished: finished.map(|(id, finished)| (*id, finished.clone())).collect(),
+            history: history.collect(),
+            tasks: self.tasks.clone(),
+            signals: self.signals.clone(),
+            dedupe: self.dedupe.clone(),
+            undo: self.undo.clone(),
+            replicas: self.replicas.clone(),
+            queues: self.queues.clone(),
+            kinds: self.kinds.clone(),
+            now: self.now,
+        }
     }
 
     /// An unfinished task, if it is still as the caller knew it.

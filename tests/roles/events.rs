@@ -9,14 +9,18 @@ use std::{
 };
 
 use reveille::{
-    NewTask, Retry, clock::timestamp, defer, done, done_with,
+    NewTask, Retry,
+    clock::timestamp,
+    defer, done, done_with,
     store::signal::Signal as Sent,
     trigger::{Answer, Error, Event, Receipt},
     wait::Signal,
 };
 use serde_json::{Value, json};
 
-use crate::stage::{Gate, LEASE, Plain, Script, Scripted, Seen, Stage, error, ms, patient, quick, result, times, until, whys};
+use crate::stage::{
+    Gate, LEASE, Plain, Script, Scripted, Seen, Stage, error, ms, patient, quick, result, times, until, whys,
+};
 
 fn task() -> NewTask {
     NewTask::of(&Script::<Plain>::of(|_, cx| async move { Ok(done_with(cx.event::<Value>()?)) })).unwrap()
@@ -211,5 +215,38 @@ both!(
             *outcomes.entry(outcome).or_insert(0) += 1;
         }
         println!("MEASURED outcomes: {outcomes:?}");
+    }
+);
+
+both!(
+    async fn an_event_of_an_earlier_wait_does_not_end_a_later_one(stage: Stage) {
+        let _triggerer = stage.triggerer(quick::triggerer("triggerer")).await;
+        let _worker = stage.worker(quick::worker("worker")).await;
+        let go = Gate::shut();
+        let shut = go.clone();
+        let (trigger, played) = Scripted::of(move |_| {
+            let passed = shut.passed();
+            async move {
+                passed.await;
+                Ok(Answer::Fire(Event::resume("of the first wait")?))
+            }
+        });
+        // The first wait is over while a check for it is under way; the second waits for something else.
+        let script = Script::<Plain>::of(move |step, _| {
+            let wait = match step.at {
+                0 => defer(trigger.clone()).deadline(ms(300)).or_resume(),
+                _ => defer(Signal::new("never")),
+            };
+            async move { Ok(wait.then(step.next())) }
+        });
+        let task = stage.enqueue(&script).await;
+        played.until(Seen::Check, 1).await;
+        until("the second wait", async || times(&stage.whole(task).await, "deferred") == 2).await;
+        let before = stage.whole(task).await;
+        go.open();
+        stage.pass(ms(500)).await;
+        let after = stage.whole(task).await;
+        assert_eq!((after.brief.state.as_str(), after.history), ("deferred", before.history));
+        assert_eq!(played.times(Seen::Settled(Receipt::Accepted)), 0);
     }
 );

@@ -55,12 +55,12 @@ both!(
         let store = stage.another().await;
         let _roles = [Role::triggerer(&store, patient::triggerer()), Role::worker(&store, patient::worker())];
         stage.live("triggerer").await;
-        laps(&stage, &store, &format!("one process, {}, timer", store.url().backend()), 200, |_| {
+        laps(&stage, &store, &format!("one process, {}, timer", store.url().backend()), 100, |_| {
             defer(Timer::after(ms(0)))
         })
         .await;
-        signal_ahead(&stage, 200).await;
-        laps(&stage, &store, &format!("one process, {}, signal", store.url().backend()), 200, |lap| {
+        signal_ahead(&stage, 100).await;
+        laps(&stage, &store, &format!("one process, {}, signal", store.url().backend()), 100, |lap| {
             defer(Signal::new(format!("lap/{lap}")))
         })
         .await;
@@ -78,7 +78,7 @@ both!(
         let _roles = [Role::triggerer(&one, patient::triggerer()), Role::worker(&two, patient::worker())];
         stage.live("triggerer").await;
         let (active, _) = Scripted::fires(());
-        laps(&stage, &two, &format!("two processes without hints, {}, active", one.url().backend()), 12, move |_| {
+        laps(&stage, &two, &format!("two processes without hints, {}, active", one.url().backend()), 8, move |_| {
             defer(active.clone())
         })
         .await;

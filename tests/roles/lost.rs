@@ -523,7 +523,8 @@ on_postgres!(
         let cut = behind.proxy.cut_after_commit_of(statement::PUT_BACK);
         let task = stage.store.enqueue(simple().queue("nowhere").after(ms(3_600_000))).await.unwrap();
         stage.alter("delete from reveille_trigger where task_id = $1", &[task.0]).await;
-        let taken = "update reveille_task set state = 'running', generation = 1, ready_at = 0, holder = $2 where id = $1";
+        let taken =
+            "update reveille_task set state = 'running', generation = 1, ready_at = 0, holder = $2 where id = $1";
         stage.alter(taken, &[task.0, silent.0]).await;
         cut.happened().await;
         let whole = stage.succeeded(task).await;

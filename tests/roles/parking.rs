@@ -38,9 +38,9 @@ on_postgres!(
         for outage in [Proxy::fall_silent, Proxy::close] {
             let silent_since = stage.clock().monotonic();
             outage(&proxy);
-            stage.pass(4 * LEASE).await;
+            stage.pass(5 * LEASE / 2).await;
             // The last renewal was sent before the outage, at most a third of a lease: by then it is parked.
-            let parked_from = silent_since + LEASE + ms(50);
+            let parked_from = silent_since + LEASE + ms(150);
             let late: Vec<_> = checked_at.lock().unwrap().iter().filter(|at| **at > parked_from).copied().collect();
             assert_eq!(late, [], "checked while parked, {silent_since:?}");
             assert_eq!(stage.held().await, 1, "it is still held");
@@ -102,7 +102,7 @@ on_postgres!(
                 .all(|replica| replica.gone_at.is_none() && replica.seen_at > stage.clock().now_ms() - 400)
         })
         .await;
-        stage.pass(2 * LEASE).await;
+        stage.pass(3 * LEASE / 2).await;
         over.open();
 
         for (task, holder) in waiting.iter().zip(holders) {

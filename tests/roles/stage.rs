@@ -128,7 +128,7 @@ impl Stage {
         };
         match tokio::time::timeout(PATIENCE, reached).await {
             Ok(whole) => whole,
-            Err(_) => panic!("task {task} was never {state}: {last:#?}"),
+            Err(elapsed) => panic!("task {task} was never {state} ({elapsed}): {last:#?}"),
         }
     }
 

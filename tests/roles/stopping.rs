@@ -35,12 +35,12 @@ both!(
         let label = |label: &str| triggerer::Settings { label: label.to_owned(), ..patient::triggerer() };
         let leaving = stage.triggerer(label("leaving")).await;
         stage.live("leaving").await;
-        let mut waiting = Vec::new();
-        for _ in 0..20 {
-            let (trigger, played) = Scripted::never();
-            let task = stage.store.enqueue(waiting_on(trigger)).await.unwrap();
+        let (triggers, played): (Vec<_>, Vec<_>) = (0..20).map(|_| Scripted::never()).unzip();
+        let tasks = triggers.into_iter().map(waiting_on).collect();
+        let tasks = stage.store.enqueue_all(tasks).await.unwrap();
+        let waiting: Vec<_> = tasks.into_iter().zip(played).collect();
+        for (_, played) in &waiting {
             played.until(Seen::Check, 1).await;
-            waiting.push((task, played));
         }
         let (fires, fired) = Scripted::fires("seen");
         *fired.settles_in.lock().unwrap() = ms(300);
@@ -200,8 +200,8 @@ both!(
             assert_eq!(stage.gone(label).await.gone_why.as_deref(), Some("left"));
         }
         for (task, state) in [(task, "succeeded"), (waits, "ready")] {
-        assert_ne!(stage.state_of(task).await, state);
-    }
+            assert_ne!(stage.state_of(task).await, state);
+        }
     }
 );
 

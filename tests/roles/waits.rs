@@ -202,7 +202,7 @@ both!(
         let (trigger, played) = Scripted::never();
         let trigger = trigger.every(Duration::from_secs(30));
         let task = Script::<Plain>::of(move |step, _| {
-            let wait = defer(trigger.clone()).deadline(ms(400));
+            let wait = defer(trigger.clone()).deadline(ms(600));
             async move { Ok(wait.then(step.next())) }
         });
         let task = stage.store.enqueue(NewTask::of(&task).unwrap().retry(Retry::NEVER)).await.unwrap();
@@ -218,7 +218,7 @@ both!(
         let (trigger, _) = Scripted::of(|before| async move {
             Ok(if before == 0 { Answer::NotYet } else { Answer::Fire(Event::resume("just in time")?) })
         });
-        let wait = defer(trigger.every(Duration::from_secs(30))).deadline(ms(300));
+        let wait = defer(trigger.every(Duration::from_secs(30))).deadline(ms(600));
         let task = stage.enqueue(&journey(vec![wait])).await;
         assert_eq!(result(&stage.succeeded(task).await), json!(["just in time"]));
     }

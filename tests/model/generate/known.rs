@@ -16,7 +16,6 @@ pub(super) fn goes_wrong(op: &Op) -> bool {
     }
 }
 
-
 fn is_twice(tasks: impl Iterator<Item = T>) -> bool {
     let mut seen = HashSet::new();
     !tasks.into_iter().all(|task| seen.insert(task))

@@ -23,6 +23,7 @@ impl Generator {
                 && self.roll(15) == 0
             {
                 (adds.task, adds.minted) = (first.task, true);
+                adds.start = Starts::Now;
             }
             batch.push(adds);
         }
@@ -41,7 +42,9 @@ impl Generator {
             name: if self.one_in(70) { "" } else { self.one_of(&["work", "work", "toil"]) },
             queue: self.one_of(&QUEUES),
             priority: self.one_of(&high),
+            // Whether one that changes nothing could be stored is not always looked at.
             start: match self.roll(20) {
+                _ if again => Starts::Now,
                 0..10 => Starts::Now,
                 10 => Starts::At(self.between(-5_000, 60_000)),
                 11..13 => Starts::After(self.between(0, 90_000)),
@@ -66,7 +69,7 @@ impl Generator {
         };
         match self.roll(90) {
             0 => return times(0, 1, 1),
-            1..3 => return Retry { max_attempts: 2, backoff: Duration::MAX, cap: Duration::MAX },
+            1..3 => return times(2, 315_360_000, 315_360_000),
             _ => {}
         }
         self.one_of(&[Retry::NEVER, times(2, 0, 0), times(3, 10, 60), times(4, 3_600, 7_200)])
@@ -191,7 +194,8 @@ impl Generator {
             3..5 => Arrives::Under(On::Signal(self.one_of(&["a", "b", "c"]))),
             _ => Arrives::Under(On::End(self.any_task(view))),
         };
-        Op::Advance { by, at: self.at(task), step: self.roll(100), arrival }
+        let turns_ago = if self.one_in(4) { self.one_of(&[1, 1, 2, -1]) } else { 0 };
+        Op::Advance { by, at: self.at(task), turns_ago, step: self.roll(100), arrival }
     }
 
     pub(super) fn put_back(&mut self, view: &View) -> Op {

@@ -1,7 +1,7 @@
 //! Waiting in a worker's own slot: a running task moves on to its next step without a change of hands.
 
 use reveille::{
-    id::{Fence, Incarnation},
+    id::{Fence, Incarnation, TaskId},
     store::history::{Transition, Why},
     task::Woken,
 };
@@ -26,12 +26,29 @@ pub(crate) enum Advanced {
 }
 
 impl World {
-    /// A live worker moves a task of its own on to the next step, which is a new turn. What comes under a key is taken
+    /// The turn that a task is at; of one that is not there, none that there is.
+    pub(crate) fn turn(&self, task: TaskId) -> i32 {
+        self.tasks.get(&task).map_or(0, |task| task.turn)
+    }
+
+    /// A live worker moves a task of its own on from a turn to the next, unless it is there already. What comes under a key is taken
     /// only for a task that can have it.
-    pub(crate) fn advance(&mut self, me: Incarnation, fence: Fence, step: &Value, arrival: Arrival) -> Advanced {
+    pub(crate) fn advance(
+        &mut self,
+        me: Incarnation,
+        fence: Fence,
+        turn: i32,
+        step: &Value,
+        arrival: Arrival,
+    ) -> Advanced {
         let is_mine = self.at(fence).is_some_and(|task| task.state == State::Running(me)) && self.is_live(me);
         if !is_mine {
             return Advanced::NotMine;
+        }
+        match self.turn(fence.task) - turn {
+            0 => {}
+            1 => return Advanced::To(self.tasks[&fence.task].event.clone()),
+            _ => return Advanced::NotMine,
         }
         let (woken, event, why) = match arrival {
             Arrival::Woken(woken, event, why) => (woken, event, why),

@@ -79,7 +79,7 @@ impl World {
             step: Some(task.step).filter(|_| failed),
             event: task.event.filter(|_| failed),
             end,
-            finished_at: self.now,
+            at: self.now,
         };
         self.finished.insert(id, finished);
         self.tell(id, (generation, task.turn, task.attempt), Some(was), became, cause);

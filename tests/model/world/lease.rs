@@ -43,7 +43,7 @@ impl World {
             .map(|id| ((Reverse(self.tasks[id].card.priority), wait(id).wake_at), *id))
             .collect();
         let (taken_over, taken): (Vec<TaskId>, Vec<TaskId>) =
-            chosen.iter().partition(|id| left.iter().any(|(_, left)| left == *id));
+            chosen.iter().partition(|id| left.iter().any(|((), left)| left == *id));
         choose(&left, limit, &taken_over)?;
         choose(&free, limit - taken_over.len(), &taken)?;
         for id in chosen {

@@ -1,8 +1,11 @@
 //! What people are told, as the JSON that programs get.
 
+use std::collections::HashSet;
+
 use reveille::{
     id::{Incarnation, TaskId},
-    store::report::Filter,
+    store::{replica::Role, report::Filter},
+    task::EndState,
 };
 use serde_json::{Value, json};
 
@@ -69,6 +72,34 @@ impl World {
         self.replicas.iter().map(replica).collect()
     }
 
+    /// How many things do not move by themselves: roles that nobody has, what no live replica on its queue can take, paused
+    /// queues with work, and what waits for a person.
+    pub(crate) fn findings(&self) -> usize {
+        let live =
+            |role: Role| self.replicas.values().filter(move |replica| replica.role == role && replica.gone.is_none());
+        let takes = |role: Role, word: &str, queue: &str| {
+            live(role).any(|replica| {
+                (replica.queues == "*" || replica.queues.split(',').any(|served| served == queue))
+                    && replica.kinds.split(',').any(|known| known == word)
+            })
+        };
+        let idle = [Role::Worker, Role::Triggerer].into_iter().filter(|role| live(*role).next().is_none());
+        let stuck = self.tasks.values().filter_map(|task| match &task.state {
+            State::Ready => Some((Role::Worker, &task.card.name, &task.card.queue)),
+            State::Deferred(wait) if !wait.is_passive() && wait.holder.is_none_or(|holder| self.is_gone(holder)) => {
+                Some((Role::Triggerer, &wait.kind, &task.card.queue))
+            }
+            State::Running(_) | State::Deferred(_) => None,
+        });
+        let stuck: HashSet<_> = stuck.filter(|(role, word, queue)| !takes(*role, word, queue)).collect();
+        let has_ready =
+            |queue: &String| self.tasks.values().any(|task| task.card.queue == *queue && task.state == State::Ready);
+        let paused = self.queues.iter().filter(|(queue, paused_at)| paused_at.is_some() && has_ready(queue));
+        let not_undone = self.undo.values().any(|undo| undo.dead_at.is_some());
+        let dead_letters = self.finished.values().any(|finished| finished.end.state == EndState::Failed);
+        idle.count() + stuck.len() + paused.count() + usize::from(not_undone) + usize::from(dead_letters)
+    }
+
     /// When the next deadline is.
     pub(crate) fn next_deadline(&self) -> Option<i64> {
         let deadlines = self.tasks.values().filter_map(|task| task.wait()?.deadline_at);
@@ -91,7 +122,7 @@ fn brief_of(id: TaskId, task: &Task) -> Value {
 
 fn brief_of_finished(id: TaskId, finished: &Finished) -> Value {
     let counts = (finished.turn, finished.attempt);
-    brief(id, &finished.card, finished.end.state.word(), counts, &json!([finished.finished_at, null, null]))
+    brief(id, &finished.card, finished.end.state.word(), counts, &json!([finished.at, null, null]))
 }
 
 fn brief(id: TaskId, card: &Card, state: &str, (turn, attempt): (i32, i32), times: &Value) -> Value {

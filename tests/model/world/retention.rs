@@ -20,7 +20,7 @@ impl World {
         self.dedupe.retain(|_, taken| taken.until.is_none_or(|until| until > now));
 
         for (id, finished) in &self.finished {
-            let (at, is_dead_letter) = (finished.finished_at, finished.end.state == EndState::Failed);
+            let (at, is_dead_letter) = (finished.at, finished.end.state == EndState::Failed);
             match seen.finished.contains_key(id) {
                 false if is_dead_letter || !is_past(at) => {
                     return Err(Illegal(format!("the end of {id:?} at {at} was dropped too early")));
