@@ -24,6 +24,9 @@ const ROWS: usize = 50;
 /// How often what only a crash leaves behind is looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long of each sweep goes to matching again, page after page: what waits is not read through at full speed for ever.
+const MATCHING: Duration = Duration::from_millis(100);
+
 /// How often old rows are looked for.
 const DROP: Duration = Duration::from_mins(1);
 
@@ -76,9 +79,16 @@ impl Upkeep<'_> {
     async fn sweep(&self, cursor: &Mutex<Option<String>>) -> Result<(Turn, Duration)> {
         let mut full = self.rescue().await?;
         full |= self.expire().await?;
-        let page = cursor.lock().expect("nothing panics while it is held").take();
-        let next = self.store.match_again(self.me, page).await?;
-        *cursor.lock().expect("nothing panics while it is held") = next;
+        let begun = self.store.clock().monotonic();
+        loop {
+            let page = cursor.lock().expect("nothing panics while it is held").take();
+            let next = self.store.match_again(self.me, page).await?;
+            let is_last = next.is_none();
+            *cursor.lock().expect("nothing panics while it is held") = next;
+            if is_last || self.store.clock().monotonic() - begun > MATCHING {
+                break;
+            }
+        }
         Ok((if full { Turn::Full } else { Turn::Idle }, jittered(SWEEP)))
     }
 

@@ -69,14 +69,15 @@ create index reveille_wait_key_task on reveille_wait_key (task_id);
 
 -- Kept until it expires: untaken until a wait takes it, then only so that sending it twice is sending it once.
 create table reveille_signal (
-  id         uuid   primary key,
-  key        text   not null,
-  event      bytea  not null,
-  sent_at    bigint not null,
-  expires_at bigint not null,
-  taken_at   bigint
+  id           uuid   primary key,
+  key          text   not null,
+  event        bytea  not null,
+  sent_at      bigint not null,
+  expires_at   bigint not null,
+  taken_at     bigint,
+  delivered_to uuid
 );
-create index reveille_signal_untaken on reveille_signal (key, sent_at, id) where taken_at is null;
+create index reveille_signal_untaken on reveille_signal (key, sent_at, id) where taken_at is null or delivered_to is not null;
 create index reveille_signal_expiry  on reveille_signal (expires_at);
 
 -- "until" null: as long as the task is unfinished.

@@ -73,9 +73,10 @@ create table reveille_signal (
   event               blob    not null,
   sent_at             integer not null,
   expires_at          integer not null,
-  taken_at            integer
+  taken_at            integer,
+  delivered_to        blob
 ) strict;
-create index reveille_signal_untaken on reveille_signal (key, sent_at, id) where taken_at is null;
+create index reveille_signal_untaken on reveille_signal (key, sent_at, id) where taken_at is null or delivered_to is not null;
 create index reveille_signal_expiry  on reveille_signal (expires_at);
 
 -- "until" null: as long as the task is unfinished.

@@ -1,6 +1,12 @@
 //! Connecting, and refusing a database that cannot serve, with what to do about it.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Connection, PgPool, SqliteConnection,
@@ -87,7 +93,7 @@ impl Url {
         }
     }
 
-    pub(super) fn sqlite_options(path: &PathBuf, create: bool) -> SqliteConnectOptions {
+    pub(super) fn sqlite_options(path: &Path, create: bool) -> SqliteConnectOptions {
         SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(create)
@@ -262,7 +268,7 @@ fn read_only(url: &Url) -> Error {
 }
 
 /// SQLite's primary code, without what an extended one adds; 0 if there is none.
-fn sqlite_code(refusal: &dyn DatabaseError) -> i32 {
+pub(super) fn sqlite_code(refusal: &dyn DatabaseError) -> i32 {
     refusal.code().and_then(|code| code.parse::<i32>().ok()).map_or(0, |code| code & 0xff)
 }
 

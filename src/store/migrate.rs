@@ -1,14 +1,17 @@
 //! Bringing a database to the schema that this binary was built for, and telling when it isn't.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use sqlx::{
     Connection, PgConnection, SqliteConnection,
     migrate::{MigrateError, Migrator},
 };
 
-use super::{Db, Url, doing, each};
-use crate::error::{Error, Result};
+use super::{Db, Url, connect::sqlite_code, doing, each};
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+};
 
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -19,6 +22,9 @@ const APPLIED: &str = "reveille_migration";
 /// How long a migration may wait for the locks that it needs.
 const LOCK: Duration = Duration::from_secs(30);
 const LOCK_TIME_OUT: &str = "30s";
+
+/// How soon a file that is busy is tried again.
+const BUSY_AGAIN: Duration = Duration::from_millis(20);
 
 /// The migrations of one database, as text, in order.
 pub fn migrations(url: &Url) -> impl Iterator<Item = (i64, &'static str, &'static str)> {
@@ -52,9 +58,7 @@ impl super::Store {
                     return Err(Error::Unusable(format!("there is no folder {}: make it first", folder.display())));
                 }
                 let mut connection =
-                    SqliteConnection::connect_with(&Url::sqlite_options(path, true).busy_timeout(LOCK))
-                        .await
-                        .map_err(|error| Error::Unusable(format!("cannot open {url}: {error}")))?;
+                    open(path).await.map_err(|error| Error::Unusable(format!("cannot open {url}: {error}")))?;
                 // Two processes may start on one new file at once, and SQLite's migrations take no lock of their own.
                 let mut tx = connection.begin_with("begin exclusive").await.map_err(doing("locking the database"))?;
                 let pending = pending_migrations(&mut Db::Sqlite(&mut tx), url).await?;
@@ -74,6 +78,25 @@ impl super::Store {
             }
         }
     }
+}
+
+/// Opens a file, or makes it. Turning a new one's log on does not wait while somebody else does the same: we do.
+async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = Url::sqlite_options(path, true).busy_timeout(LOCK);
+    let clock = Clock::system();
+    let begun = clock.monotonic();
+    loop {
+        match SqliteConnection::connect_with(&options).await {
+            Err(error) if is_busy(&error) && clock.monotonic() - begun < LOCK => {
+                clock.sleep(BUSY_AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(refusal) if sqlite_code(&**refusal) == 5)
 }
 
 /// Refuses a database whose schema is not the one that this binary was built for.

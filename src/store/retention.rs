@@ -68,8 +68,8 @@ impl Store {
 }
 
 async fn drop_expired(db: &mut Db<'_>, now: i64) -> Result<bool> {
-    let signals =
-        "delete from reveille_signal where id in (select id from reveille_signal where expires_at <= $1 limit $2)";
+    let signals = "delete from reveille_signal
+                    where id in (select id from reveille_signal where expires_at <= $1 and delivered_to is null limit $2)";
     let keys = r#"delete from reveille_dedupe where (name, key) in (select name, key from reveille_dedupe where "until" <= $1 limit $2)"#;
     let mut more = false;
     for text in [signals, keys] {

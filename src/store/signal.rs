@@ -92,16 +92,11 @@ impl Store {
     pub async fn match_keys(&self, keys: &[String], who: Option<Incarnation>) -> Result<usize> {
         let mut resumed = 0;
         for key in keys {
-            let matched = super::within("matching a key", async {
-                let mut tx = self.begin().await?;
-                let count = match key.strip_prefix("task:") {
-                    Some(id) => self.match_task(&mut tx.db(), key, id, who).await?,
-                    None => self.match_signal(&mut tx.db(), key, who).await?,
-                };
-                tx.commit().await?;
-                Ok(count)
-            });
-            match matched.await {
+            let matched = match key.strip_prefix("task:") {
+                Some(id) => self.match_task(key, id, who).await,
+                None => self.match_signals(key, who).await,
+            };
+            match matched {
                 Ok(count) => resumed += count,
                 // An end that cannot be read is left as it is, and must not hold up the other keys.
                 Err(error @ (Error::Vault(_) | Error::Invalid(_) | Error::TooLarge { .. })) => {
@@ -116,41 +111,68 @@ impl Store {
         Ok(resumed)
     }
 
-    /// One signal after the other, oldest first: each goes to all who wait when it is taken.
-    async fn match_signal(&self, db: &mut Db<'_>, key: &str, who: Option<Incarnation>) -> Result<usize> {
-        let now = self.clock().now_ms();
-        let oldest = locking!(
-            db,
-            "select id, event from reveille_signal where key = $1 and taken_at is null and expires_at > $2 order by sent_at, id limit 1"
-        );
+    /// One signal after the other, oldest first, until there is none left or nobody waits.
+    async fn match_signals(&self, key: &str, who: Option<Incarnation>) -> Result<usize> {
         let mut resumed = 0;
         loop {
-            let signal: Option<(Uuid, Vec<u8>)> =
-                each!(&mut *db, c => sqlx::query_as(oldest).bind(key).bind(now).fetch_optional(&mut **c).await)
-                    .map_err(doing("looking for a signal"))?;
-            let Some((id, event)) = signal else { return Ok(resumed) };
-            let count = deliver(db, key, now, who, |fence| Resuming {
-                fence,
-                event: event.clone(),
-                event_id: id,
-                why: Why::Signal,
-            })
-            .await?;
-            if count == 0 {
+            let page = super::within("delivering a signal", async {
+                let mut tx = self.begin().await?;
+                let page = self.deliver_signal(&mut tx.db(), key, who).await?;
+                tx.commit().await?;
+                Ok(page)
+            });
+            let page = page.await?;
+            resumed += page.resumed;
+            if page.is_last {
                 return Ok(resumed);
             }
-            resumed += count;
-            let taken = "update reveille_signal set taken_at = $2 where id = $1";
-            each!(&mut *db, c => sqlx::query(taken).bind(id).bind(now).execute(&mut **c).await.map(drop))
-                .map_err(doing("taking a signal"))?;
         }
     }
 
-    async fn match_task(&self, db: &mut Db<'_>, key: &str, id: &str, who: Option<Incarnation>) -> Result<usize> {
-        let Some((event, id)) = self.end_of(db, id).await? else { return Ok(0) };
+    /// Gives the oldest signal to one page of those who wait, and remembers in its row how far it has come: whoever goes
+    /// on gives it to nobody twice, and not to the next wait of one whom it has resumed. It is taken if anybody was there.
+    async fn deliver_signal(&self, db: &mut Db<'_>, key: &str, who: Option<Incarnation>) -> Result<Page> {
         let now = self.clock().now_ms();
-        let resuming = |fence| Resuming { fence, event: event.clone(), event_id: id, why: Why::Task };
-        deliver(db, key, now, who, resuming).await
+        let oldest = locking!(
+            db,
+            "select id, event, taken_at, delivered_to from reveille_signal
+              where key = $1 and (taken_at is null or delivered_to is not null) and (delivered_to is not null or expires_at > $2)
+              order by sent_at, id limit 1"
+        );
+        let signal: Option<Oldest> =
+            each!(&mut *db, c => sqlx::query_as(oldest).bind(key).bind(now).fetch_optional(&mut **c).await)
+                .map_err(doing("looking for a signal"))?;
+        let Some(Oldest { id, event, taken_at, delivered_to }) = signal else { return Ok(Page::EMPTY) };
+        let make = |fence| Resuming { fence, event: event.clone(), event_id: id, why: Why::Signal };
+        let (count, next) = deliver(db, key, delivered_to, now, who, make).await?;
+        let taken_at = taken_at.or((count > 0).then_some(now));
+        if (taken_at, next) != (None, delivered_to) {
+            let text = "update reveille_signal set taken_at = $2, delivered_to = $3 where id = $1";
+            each!(&mut *db, c => sqlx::query(text).bind(id).bind(taken_at).bind(next).execute(&mut **c).await.map(drop))
+                .map_err(doing("taking a signal"))?;
+        }
+        // The next one is for those who are left, if any.
+        Ok(Page { resumed: count, is_last: next.is_none() && taken_at.is_none() })
+    }
+
+    async fn match_task(&self, key: &str, id: &str, who: Option<Incarnation>) -> Result<usize> {
+        let (mut resumed, mut after) = (0, None);
+        loop {
+            let page = super::within("telling of a task's end", async {
+                let mut tx = self.begin().await?;
+                let Some((event, id)) = self.end_of(&mut tx.db(), id).await? else { return Ok((0, None)) };
+                let make = |fence| Resuming { fence, event: event.clone(), event_id: id, why: Why::Task };
+                let page = deliver(&mut tx.db(), key, after, self.clock().now_ms(), who, make).await?;
+                tx.commit().await?;
+                Ok(page)
+            });
+            let (count, next) = page.await?;
+            resumed += count;
+            if next.is_none() {
+                return Ok(resumed);
+            }
+            after = next;
+        }
     }
 
     /// How a task ended, sealed as an event, and the event's id, which is the task's.
@@ -205,30 +227,46 @@ impl Store {
     }
 }
 
-/// Resumes everybody who waits for a key, in batches of one transaction; answers how many.
+#[derive(sqlx::FromRow)]
+struct Oldest {
+    id: Uuid,
+    event: Vec<u8>,
+    taken_at: Option<i64>,
+    delivered_to: Option<Uuid>,
+}
+
+/// What one page of those who wait came to.
+struct Page {
+    resumed: usize,
+    is_last: bool,
+}
+
+impl Page {
+    const EMPTY: Self = Self { resumed: 0, is_last: true };
+}
+
+/// Resumes one page of those who wait for a key, in the order of their ids; answers how many, and after whom the next
+/// page begins, if there may be one. Pages, because all of them may be more than one transaction has time for.
 async fn deliver(
     db: &mut Db<'_>,
     key: &str,
+    after: Option<Uuid>,
     now: i64,
     who: Option<Incarnation>,
     make: impl Fn(Fence) -> Resuming,
-) -> Result<usize> {
+) -> Result<(usize, Option<Uuid>)> {
     let text =
         "select task_id, generation from reveille_wait_key where key = $1 and task_id > $2 order by task_id limit $3";
-    let (mut resumed, mut after) = (0, Uuid::nil());
-    loop {
-        let waiting: Vec<(Uuid, i32)> =
-            each!(&mut *db, c => sqlx::query_as(text).bind(key).bind(after).bind(BATCH as i64).fetch_all(&mut **c).await)
-                .map_err(doing("looking for who waits"))?;
-        let batch: Vec<Resuming> =
-            waiting.iter().map(|(id, generation)| make(Fence { task: TaskId(*id), generation: *generation })).collect();
-        resumed += event::resume(db, who, now, &batch).await?.len();
-        // Page by page: a refused one keeps its key until whoever moved its task commits.
-        match waiting.last() {
-            Some((last, _)) if waiting.len() == BATCH => after = *last,
-            _ => return Ok(resumed),
-        }
-    }
+    let after = after.unwrap_or(Uuid::nil());
+    let waiting: Vec<(Uuid, i32)> =
+        each!(&mut *db, c => sqlx::query_as(text).bind(key).bind(after).bind(BATCH as i64).fetch_all(&mut **c).await)
+            .map_err(doing("looking for who waits"))?;
+    let batch: Vec<Resuming> =
+        waiting.iter().map(|(id, generation)| make(Fence { task: TaskId(*id), generation: *generation })).collect();
+    // A refused one keeps its key until whoever moved its task commits.
+    let resumed = event::resume(db, who, now, &batch).await?.len();
+    let next = waiting.last().filter(|_| waiting.len() == BATCH).map(|(last, _)| *last);
+    Ok((resumed, next))
 }
 
 /// Which of these keys somebody waits for.
@@ -249,7 +287,7 @@ async fn awaited(db: &mut Db<'_>, keys: &[String]) -> Result<Vec<String>> {
 }
 
 /// How many awaited keys one look goes through.
-const PAGE: i64 = 200;
+const PAGE: i64 = 1_000;
 
 /// Among one page of awaited keys after `cursor`, those for which something has come; and the next page's cursor.
 async fn unmatched(db: &mut Db<'_>, now: i64, cursor: &str) -> Result<(Vec<String>, Option<String>)> {
@@ -269,13 +307,13 @@ async fn unmatched(db: &mut Db<'_>, now: i64, cursor: &str) -> Result<(Vec<Strin
 async fn signalled(db: &mut Db<'_>, now: i64, keys: &[String]) -> Result<Vec<String>, sqlx::Error> {
     match db {
         Db::Postgres(c) => {
-            let text =
-                "select distinct key from reveille_signal where key = any($1) and taken_at is null and expires_at > $2";
+            let text = "select distinct key from reveille_signal where key = any($1) and (taken_at is null or delivered_to is not null) and (delivered_to is not null or expires_at > $2)";
             sqlx::query_scalar(text).bind(keys).bind(now).fetch_all(&mut **c).await
         }
         Db::Sqlite(c) => {
             let text = "select distinct key from reveille_signal
-                         where key in (select value from json_each($1)) and taken_at is null and expires_at > $2";
+                         where key in (select value from json_each($1))
+                           and (taken_at is null or delivered_to is not null) and (delivered_to is not null or expires_at > $2)";
             sqlx::query_scalar(text).bind(json(keys)).bind(now).fetch_all(&mut **c).await
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use reveille::{
-    NewTask, Retry, Store, defer, done, done_with,
+    NewTask, Priority, Retry, Store, defer, done, done_with,
     id::TaskId,
     store::signal::Signal as Sent,
     trigger::{Answer, Error, Event, Receipt},
@@ -87,12 +87,11 @@ both!(
         stage.until_state(waits, "running").await;
         let ran = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ran);
-        let other = stage
-            .enqueue(&Script::<Plain>::of(move |_, _| {
-                told.store(true, Ordering::SeqCst);
-                async { Ok(done()) }
-            }))
-            .await;
+        let other = Script::<Plain>::of(move |_, _| {
+            told.store(true, Ordering::SeqCst);
+            async { Ok(done()) }
+        });
+        let other = stage.store.enqueue(NewTask::of(&other).unwrap().priority(Priority::High)).await.unwrap();
         // Once a signal has passed through the one slot, the other would have too.
         let passed = stage.enqueue(&waiter::<Anchored>(defer(Signal::new("go")))).await;
         until("the store to have been looked at", async || {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use reveille::{
     Error, defer,
     id::{Fence, Incarnation, TaskId},
-    store::signal::{KEPT, Signal},
+    store::{
+        BATCH,
+        signal::{KEPT, Signal},
+    },
     task::{End, Woken},
     wait,
 };
@@ -63,6 +66,39 @@ both!(
         let late = stage.waits_for("k").await;
         assert_eq!(stage.match_key("signal:k").await, 0, "it has been taken");
         assert_eq!(stage.state_of(late.task).await, "deferred");
+    }
+);
+
+both!(
+    async fn a_signal_reaches_more_than_a_page_of_waits_and_each_of_them_once(stage: Stage) {
+        let waits = (0..BATCH + 10).map(|_| work().when(defer(wait::Signal::new("k")))).collect();
+        let ids = stage.store.enqueue_all(waits).await.unwrap();
+        assert_eq!(stage.send("k", "now").await, ids.len());
+        let told = "select count(*) from reveille_history where why = 'signal' and task_id <> $1";
+        assert_eq!(stage.count(told, Uuid::nil()).await, ids.len() as i64);
+        stage.waits_for("k").await;
+        assert_eq!(stage.match_key("signal:k").await, 0, "it has been taken");
+    }
+);
+
+both!(
+    async fn a_delivery_that_was_cut_short_goes_on_where_it_was(stage: Stage) {
+        let waits = (0..4).map(|_| work().when(defer(wait::Signal::new("k")))).collect();
+        let mut ids = stage.store.enqueue_all(waits).await.unwrap();
+        ids.sort();
+        commit!(stage.store, db => stage.store.signal_in(db, &Signal::new("k", "now")));
+        // The first two had been resumed, and wait again.
+        let second = stage.literal(ids[1].0);
+        stage.meddle(format!("update reveille_signal set taken_at = 1, delivered_to = {second}")).await;
+        stage.turn(KEPT);
+        stage.store.drop_old(KEPT).await.unwrap();
+        stage.match_again().await;
+        let mut states = Vec::new();
+        for id in &ids {
+            states.push(stage.state_of(*id).await);
+        }
+        assert_eq!(states, ["deferred", "deferred", "ready", "ready"]);
+        assert_eq!(stage.match_key("signal:k").await, 0, "it is over");
     }
 );
 
@@ -209,13 +245,13 @@ both!(
 
 both!(
     async fn a_look_goes_through_all_keys_page_by_page(stage: Stage) {
-        let waits = (0..450).map(|at| work().when(defer(wait::Signal::new(format!("k{at:03}"))))).collect();
+        let waits = (0..1_050).map(|at| work().when(defer(wait::Signal::new(format!("k{at:04}"))))).collect();
         let ids = stage.store.enqueue_all(waits).await.unwrap();
-        for at in [0, 199, 200, 449] {
-            commit!(stage.store, db => stage.store.signal_in(db, &Signal::new(format!("k{at:03}"), at)));
+        for at in [0, 999, 1_000, 1_049] {
+            commit!(stage.store, db => stage.store.signal_in(db, &Signal::new(format!("k{at:04}"), at)));
         }
         stage.match_again().await;
-        for at in [0, 199, 200, 449] {
+        for at in [0, 999, 1_000, 1_049] {
             assert_eq!(stage.payload_of(ids[at]).await, json!(at));
         }
         assert_eq!(stage.state_of(ids[1]).await, "deferred");
