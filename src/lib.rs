@@ -20,6 +20,7 @@ pub mod vault;
 
 pub mod store;
 
+pub mod aside;
 mod outage;
 pub mod presence;
 mod upkeep;

@@ -24,6 +24,7 @@ use self::{
     home::{DatabaseHome, Home, Leases},
 };
 use crate::{
+    aside::Aside,
     error::{Error, Result},
     id::{Fence, Incarnation},
     kind,
@@ -128,6 +129,8 @@ struct Life<'a> {
     presence: Arc<Presence>,
     home: Arc<dyn Home>,
     holdings: Arc<Holdings>,
+    /// What cannot be read here.
+    aside: Aside,
 }
 
 impl<'a> Life<'a> {
@@ -140,6 +143,7 @@ impl<'a> Life<'a> {
             presence: Arc::new(presence),
             home: Arc::new(DatabaseHome::new(store.clone(), me, settings.queues.clone())),
             holdings: Arc::new(Holdings::new(settings.capacity)),
+            aside: Aside::new(store.clock().clone()),
         }
     }
 
@@ -230,10 +234,9 @@ impl<'a> Life<'a> {
         }
         // Until the answer is here, or if it never comes.
         doubt.raise();
-        let leases = self.home.lease(room, &self.holdings.aside(self.store.clock())).await?;
+        let leases = self.home.lease(room, &self.aside).await?;
         doubt.lower();
-        // A batch that nobody here can read is no reason to hurry for the next.
-        let full = leases.readable.len() + leases.unreadable.len() == room && !leases.readable.is_empty();
+        let full = leases.readable.len() + leases.unreadable.len() == room;
         self.adopt(leases, arrived).await;
         Ok((if full { Turn::Full } else { Turn::Idle }, jittered(POLL)))
     }
@@ -256,7 +259,7 @@ impl<'a> Life<'a> {
         for unreadable in &leases.unreadable {
             let task = unreadable.fence.task;
             tracing::warn!(task.id = %task, "set the trigger of task {task} aside for others: {}", unreadable.error.chain());
-            self.holdings.set_aside(unreadable.fence, self.store.clock());
+            self.aside.set(task, &unreadable.kinds);
         }
         if !leases.unreadable.is_empty() {
             let back: Vec<_> =

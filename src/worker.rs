@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{attempt::Attempts, running::Running, settling::Settling};
 use crate::{
+    aside::Aside,
     clock::millis,
     error::{Error, Result},
     id::Incarnation,
@@ -147,6 +148,8 @@ struct Life<'a> {
     tasks: Arc<Tasks>,
     presence: Arc<Presence>,
     running: Arc<Running>,
+    /// What cannot be read here.
+    aside: Aside,
     /// When the database was last asked what runs here, in milliseconds of the monotonic clock.
     agreed_at: AtomicI64,
 }
@@ -162,7 +165,16 @@ impl<'a> Life<'a> {
         let me = presence.me();
         tracing::info!(replica.incarnation = %me, "worker {me} joined, with room for {} steps at once", settings.concurrency);
         let running = Arc::new(Running::new(settings.concurrency));
-        Self { store, settings, names, tasks, presence: Arc::new(presence), running, agreed_at: AtomicI64::new(0) }
+        Self {
+            store,
+            settings,
+            names,
+            tasks,
+            presence: Arc::new(presence),
+            running,
+            aside: Aside::new(store.clock().clone()),
+            agreed_at: AtomicI64::new(0),
+        }
     }
 
     /// Stop claiming, let what runs finish within the drain limit under this incarnation, and only then leave.
@@ -277,8 +289,8 @@ impl<'a> Life<'a> {
     async fn take(&self, room: usize) -> Result<Vec<task::Claim>> {
         let scope = Scope {
             queues: self.settings.queues.clone(),
-            kinds: self.names.to_vec(),
-            aside: self.running.aside(self.store.clock()),
+            kinds: self.names.iter().filter(|name| !self.aside.leaves(name)).cloned().collect(),
+            aside: self.aside.rows(),
         };
         within("claiming tasks", async {
             let mut tx = self.store.begin().await?;
@@ -294,12 +306,12 @@ impl<'a> Life<'a> {
     async fn start(&self, claims: Vec<task::Claim>, attempts: &Attempts) -> Result<()> {
         let (mut readable, mut unreadable) = (Vec::with_capacity(claims.len()), Vec::new());
         for claim in claims {
-            let id = claim.fence.task;
+            let (id, name) = (claim.fence.task, claim.name.clone());
             match self.tasks.read(self.store, claim) {
                 Ok(read) => readable.push(read),
                 Err((fence, error)) => {
                     tracing::error!(task.id = %id, "left task {id} alone: {}", error.chain());
-                    self.running.set_aside(fence, self.store.clock());
+                    self.aside.set(id, &name);
                     unreadable.push(fence);
                 }
             }

@@ -12,16 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::home::Leased;
 
-use crate::{
-    clock::Clock,
-    id::{Fence, TaskId},
-};
-
-/// How long what cannot be read here is left to others.
-const ASIDE: Duration = Duration::from_mins(5);
-
-/// The most rows that are set aside at once; beyond it the oldest is tried again.
-const MOST_ASIDE: usize = 1_000;
+use crate::id::{Fence, TaskId};
 
 /// How long one clean-up may take.
 pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -31,7 +22,6 @@ pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
 pub(super) struct Holdings {
     capacity: usize,
     held: DashMap<TaskId, Holding>,
-    aside: DashMap<TaskId, Duration>,
     freed: Arc<Notify>,
     /// What triggers still do after they are let go of: nothing waits for it but the end of this life.
     aftermath: TaskTracker,
@@ -55,13 +45,7 @@ pub(super) struct Holding {
 
 impl Holdings {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            held: DashMap::new(),
-            aside: DashMap::new(),
-            freed: Arc::default(),
-            aftermath: TaskTracker::new(),
-        }
+        Self { capacity, held: DashMap::new(), freed: Arc::default(), aftermath: TaskTracker::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -139,22 +123,6 @@ impl Holdings {
     /// Lets go of what one trigger holds on this replica, on the side.
     pub(super) fn clean_up(&self, trigger: Arc<dyn Trigger>, since: Timestamp, memory: Memory) {
         self.aftermath.spawn(async move { clean_up_now(&*trigger, since, memory).await });
-    }
-
-    pub(super) fn set_aside(&self, fence: Fence, clock: &Clock) {
-        if self.aside.len() >= MOST_ASIDE
-            && let Some(oldest) = self.aside.iter().min_by_key(|entry| *entry.value()).map(|entry| *entry.key())
-        {
-            self.aside.remove(&oldest);
-        }
-        self.aside.insert(fence.task, clock.monotonic() + ASIDE);
-    }
-
-    /// What is set aside at present.
-    pub(super) fn aside(&self, clock: &Clock) -> Vec<TaskId> {
-        let now = clock.monotonic();
-        self.aside.retain(|_, until| *until > now);
-        self.aside.iter().map(|entry| *entry.key()).collect()
     }
 
     /// Lets go of everything, bounded in time.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use reveille_trigger::{Receipt, Trigger};
 
 use crate::{
+    aside::Aside,
     error::Result,
     id::{Fence, Incarnation, TaskId},
     kind,
@@ -51,6 +52,8 @@ pub struct Leases {
 pub struct Unreadable {
     /// The task that waits.
     pub fence: Fence,
+    /// Its kinds.
+    pub kinds: String,
     /// When it is due for a look.
     pub wake_at: i64,
     /// Why it cannot be read.
@@ -74,7 +77,7 @@ pub struct Undoing {
 #[async_trait]
 pub trait Home: fmt::Debug + Send + Sync {
     /// Leases up to `limit` triggers, none of those set aside.
-    async fn lease(&self, limit: usize, aside: &[TaskId]) -> Result<Leases>;
+    async fn lease(&self, limit: usize, aside: &Aside) -> Result<Leases>;
     /// What I am said to hold.
     async fn held(&self) -> Result<Leases>;
     /// Stores events; a receipt each, in order.
@@ -104,10 +107,10 @@ impl DatabaseHome {
     }
 
     /// What this binary has whole, among what was ever stored.
-    fn scope(&self, stored: Vec<String>, aside: &[TaskId]) -> Result<Scope> {
+    fn scope(&self, stored: Vec<String>) -> Result<Scope> {
         let have = kind::kinds()?;
         let kinds = stored.into_iter().filter(|kinds| kind::has_whole(have, kinds)).collect();
-        Ok(Scope { queues: self.queues.clone(), kinds, aside: aside.to_vec() })
+        Ok(Scope { queues: self.queues.clone(), kinds, aside: Vec::new() })
     }
 
     /// How many events one transaction stores. SQLite has one writer, whom renewals wait for.
@@ -133,7 +136,12 @@ impl DatabaseHome {
                     since: lease.since,
                     deadline_at: lease.deadline_at,
                 }),
-                Err(error) => read.unreadable.push(Unreadable { fence: lease.fence, wake_at: lease.wake_at, error }),
+                Err(error) => read.unreadable.push(Unreadable {
+                    fence: lease.fence,
+                    kinds: lease.kinds,
+                    wake_at: lease.wake_at,
+                    error,
+                }),
             }
         }
         read
@@ -142,10 +150,12 @@ impl DatabaseHome {
 
 #[async_trait]
 impl Home for DatabaseHome {
-    async fn lease(&self, limit: usize, aside: &[TaskId]) -> Result<Leases> {
+    async fn lease(&self, limit: usize, aside: &Aside) -> Result<Leases> {
         let leases = within("leasing triggers", async {
             let mut tx = self.store.begin().await?;
-            let scope = self.scope(trigger::kind_sets(&mut tx.db()).await?, aside)?;
+            let mut scope = self.scope(trigger::kind_sets(&mut tx.db()).await?)?;
+            scope.kinds.retain(|kinds| !aside.leaves(kinds));
+            scope.aside = aside.rows();
             let leases = trigger::lease(&mut tx.db(), self.me, &scope, self.store.clock().now_ms(), limit).await?;
             tx.commit().await?;
             Ok(leases)
@@ -208,7 +218,7 @@ impl Home for DatabaseHome {
     async fn cancelled(&self, limit: usize) -> Result<Vec<Undoing>> {
         let undos = within("leasing what is to be undone", async {
             let mut tx = self.store.begin().await?;
-            let scope = self.scope(trigger::kind_sets(&mut tx.db()).await?, &[])?;
+            let scope = self.scope(trigger::kind_sets(&mut tx.db()).await?)?;
             let now = self.store.clock().now_ms();
             let undos = undo::lease(&mut tx.db(), self.me, &scope, now, limit as i64).await?;
             tx.commit().await?;

@@ -1,6 +1,6 @@
 //! What runs on this worker: the registry that concurrency is counted by.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use dashmap::DashMap;
 use tokio::{
@@ -10,20 +10,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
     id::{Fence, TaskId},
     task::Progress,
 };
-
-/// How long a task that cannot be read here is left to others.
-const ASIDE: Duration = Duration::from_mins(5);
 
 /// The claimed tasks, those being settled included, up to the concurrency.
 #[derive(Debug)]
 pub(super) struct Running {
     concurrency: usize,
     tasks: DashMap<TaskId, Run>,
-    aside: DashMap<TaskId, Duration>,
     freed: Arc<Notify>,
 }
 
@@ -40,7 +35,7 @@ struct Run {
 
 impl Running {
     pub(super) fn new(concurrency: usize) -> Self {
-        Self { concurrency, tasks: DashMap::new(), aside: DashMap::new(), freed: Arc::default() }
+        Self { concurrency, tasks: DashMap::new(), freed: Arc::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -144,17 +139,6 @@ impl Running {
     /// Drops everything that still runs.
     pub(super) fn drop_all(&self) {
         self.drop_all_but(std::iter::empty());
-    }
-
-    pub(super) fn set_aside(&self, fence: Fence, clock: &Clock) {
-        self.aside.insert(fence.task, clock.monotonic() + ASIDE);
-    }
-
-    /// What is set aside at present.
-    pub(super) fn aside(&self, clock: &Clock) -> Vec<TaskId> {
-        let now = clock.monotonic();
-        self.aside.retain(|_, until| *until > now);
-        self.aside.iter().map(|entry| *entry.key()).collect()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a replica does not know or cannot read stays as it is, and holds up nothing else.
 
 use reveille::{
-    NewTask, Next, Task, TaskContext, TaskError, defer, done,
+    NewTask, Next, Priority, Task, TaskContext, TaskError, defer, done,
+    file::File,
     trigger::{Answer, Context, Error, Trigger, async_trait, typetag},
     vault::Purpose,
     wait::Timer,
@@ -9,6 +10,7 @@ use reveille::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::stage::{Plain, Script, Scripted, Seen, Stage, logged, ms, patient, result, until, whys};
 
@@ -95,6 +97,26 @@ both!(
         let wait = after.wait.unwrap();
         assert_eq!((wait.wake_at, wait.since, wait.holder, wait.deaths), (before.wake_at, before.since, None, 0));
         assert_eq!(played.seen(), []);
+    }
+);
+
+both!(
+    async fn however_many_cannot_be_read_they_starve_no_other_kind(stage: Stage) {
+        let task = || NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        let strange = |_| task().priority(Priority::Urgent).when(defer(Scripted::never().0));
+        for _ in 0..3 {
+            stage.store.enqueue_all((0..400).map(strange).collect()).await.unwrap();
+        }
+        stage.meddle("update reveille_trigger set spec = $2 where task_id <> $1", Uuid::nil(), b"not sealed").await;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("here"), "").unwrap();
+        let file = File::at(folder.path().join("here").to_str().unwrap()).settle(ms(0));
+        let fine = stage.store.enqueue(task().when(defer(file))).await.unwrap();
+        let _triggerer = stage.triggerer(reveille::triggerer::Settings { capacity: 100, ..patient::triggerer() }).await;
+        let _worker = stage.worker(patient::worker()).await;
+        stage.succeeded(fine).await;
+        let untouched = "select count(*) from reveille_trigger where deaths = 0 and holder is null";
+        until("all to be given back", async || stage.count(untouched).await == 1_200).await;
     }
 );
 
