@@ -60,11 +60,13 @@ impl Clock {
         }
     }
 
-    /// Takes over the database's time, read by a statement sent at `sent` and answered at `received`.
+    /// Takes over the database's time, read by a statement sent at `sent` and answered at `received`. It was read at some
+    /// time in between: what we believe is moved no further than that says, so that a slow answer does no harm.
     pub fn learn(&self, database_ms: i64, sent: Duration, received: Duration) {
         if let Source::System { offset } = &*self.0 {
-            let middle = sent + received.saturating_sub(sent) / 2;
-            offset.store(database_ms - millis(middle), Ordering::Relaxed);
+            let (least, most) = (database_ms - millis(received.max(sent)), database_ms - millis(sent));
+            let believed = offset.load(Ordering::Relaxed);
+            offset.store(believed.clamp(least, most), Ordering::Relaxed);
         }
     }
 
@@ -131,11 +133,19 @@ mod tests {
     }
 
     #[test]
-    fn the_databases_time_is_carried_on_from_the_middle_of_the_round_trip() {
+    fn the_databases_time_is_known_as_well_as_the_quickest_answer_tells() {
         let clock = Clock::system();
+        let ms = Duration::from_millis;
         let sent = clock.monotonic();
-        clock.learn(1_000_000, sent, sent + Duration::from_millis(10));
-        let elapsed = millis(clock.monotonic().saturating_sub(sent));
-        assert!((clock.now_ms() - (1_000_000 + elapsed - 5)).abs() <= 1);
+        let off = || clock.now_ms() - (1_000_000 + millis(clock.monotonic().saturating_sub(sent)));
+        clock.learn(1_000_000, sent, sent + ms(10));
+        assert!((-11..=1).contains(&off()), "{}", off());
+        // As far as a slow answer tells, that is still right.
+        let before = off();
+        clock.learn(1_004_000, sent, sent + ms(5_000));
+        assert!((off() - before).abs() <= 1);
+        // The database's clock was set an hour ahead.
+        clock.learn(1_000_000 + 3_600_000, sent, sent + ms(10));
+        assert!((3_599_989..=3_600_001).contains(&off()), "{}", off());
     }
 }

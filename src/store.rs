@@ -6,6 +6,7 @@
 //! network to cross, and are several statements, as SQLite changes no data in a `with`.
 
 pub mod event;
+pub mod examine;
 pub mod history;
 pub mod queue;
 pub mod replica;
@@ -187,6 +188,20 @@ impl Store {
                 Ok(Tx::Postgres(Pooled::begin(pool, "begin isolation level repeatable read read only").await?))
             }
         }
+    }
+
+    /// Runs a body in a transaction that only reads, bounded in time.
+    ///
+    /// # Errors
+    /// What the body answers, or [`Error::Outage`] if the database does not answer in time.
+    pub async fn reading<T>(&self, what: &'static str, body: impl AsyncFnOnce(&mut Db<'_>) -> Result<T>) -> Result<T> {
+        within(what, async {
+            let mut tx = self.read().await?;
+            let answer = body(&mut tx.db()).await?;
+            tx.commit().await?;
+            Ok(answer)
+        })
+        .await
     }
 
     /// Seals a value for storing.

@@ -82,11 +82,15 @@ async fn findings(report: &mut Report, store: &Store) {
         Ok(findings) => findings,
         Err(error) => return report.bad("tasks", &error.into()),
     };
-    if findings.is_empty() && report.ok() {
+    if report.ok() && !findings.iter().any(|finding| finding.is_problem) {
         report.good("tasks", "whatever waits or is ready can be taken".to_owned());
     }
     for finding in findings {
-        report.bad("finding", &Failure::wrong(finding.problem).help(finding.advice));
+        if finding.is_problem {
+            report.bad("finding", &Failure::wrong(finding.what).help(finding.advice));
+        } else {
+            report.notice("to know", finding.what, finding.advice);
+        }
     }
 }
 
@@ -108,6 +112,7 @@ enum State {
     Good,
     Bad,
     Untried,
+    Notice,
 }
 
 impl Report {
@@ -117,6 +122,10 @@ impl Report {
 
     fn untried(&mut self, check: &'static str, message: String) {
         self.0.push(Line { check, state: State::Untried, message, help: None });
+    }
+
+    fn notice(&mut self, check: &'static str, message: String, help: String) {
+        self.0.push(Line { check, state: State::Notice, message, help: Some(help) });
     }
 
     fn bad(&mut self, check: &'static str, failure: &Failure) {
@@ -162,7 +171,7 @@ impl fmt::Display for Report {
             let (style, mark) = match state {
                 State::Good => (GOOD, "✓"),
                 State::Bad => (BAD, "✗"),
-                State::Untried => (FAINT, "-"),
+                State::Untried | State::Notice => (FAINT, "-"),
             };
             writeln!(f, "{style}{mark}{style:#} {check:<10}{message}")?;
             if let Some(help) = help {

@@ -42,9 +42,7 @@ impl Queue {
 
 async fn list(app: &App) -> Result<Exit, Failure> {
     let store = app.open().await?;
-    let mut tx = store.read().await?;
-    let queues = queue::list(&mut tx.db()).await?;
-    tx.commit().await?;
+    let queues = store.reading("listing queues", queue::list).await?;
     let now_ms = store.clock().now_ms();
     app.close(store).await;
     app.output.print(&Queues { queues, now_ms })?;

@@ -40,9 +40,7 @@ impl Replica {
 
 /// Every replica that the database remembers.
 pub(super) async fn fleet(store: &Store) -> Result<Fleet, Failure> {
-    let mut tx = store.read().await?;
-    let replicas = replica::list(&mut tx.db()).await?;
-    tx.commit().await?;
+    let replicas = store.reading("listing replicas", replica::list).await?;
     Ok(Fleet::new(replicas, store.clock().now_ms()))
 }
 

@@ -166,29 +166,34 @@ impl Store {
     /// # Errors
     /// If it does not answer.
     pub async fn learn_the_time(&self) -> Result<()> {
-        let mut tx = self.read().await?;
-        let sent = self.clock().monotonic();
-        let now = super::replica::database_time(&mut tx.db()).await?;
-        self.clock().learn(now, sent, self.clock().monotonic());
-        tx.commit().await
+        let ask = async |db: &mut Db<'_>| {
+            let sent = self.clock().monotonic();
+            let now = super::replica::database_time(db).await?;
+            self.clock().learn(now, sent, self.clock().monotonic());
+            Ok(())
+        };
+        self.reading("asking for the time", ask).await
     }
 
     /// Makes sure that our key is the one that this database was first used with, or makes it so.
     async fn check_key(&self) -> Result<()> {
         let text = "select value from reveille_setting where name = 'canary'";
-        let mut tx = self.read().await?;
-        let canary: Option<Vec<u8>> = each!(&mut tx.db(), c => sqlx::query_scalar(text).fetch_optional(&mut **c).await)
-            .map_err(doing("checking the key"))?;
-        tx.commit().await?;
+        let look = async |db: &mut Db<'_>| {
+            each!(db, c => sqlx::query_scalar(text).fetch_optional(&mut **c).await).map_err(doing("checking the key"))
+        };
+        let canary: Option<Vec<u8>> = self.reading("checking the key", look).await?;
         if let Some(canary) = canary {
             return Ok(self.0.vault.check_canary(&Sealed::from_bytes(canary))?);
         }
         let insert = "insert into reveille_setting (name, value) values ('canary', $1) on conflict (name) do nothing";
         let canary = self.0.vault.seal_canary().into_bytes();
-        let mut tx = self.begin().await?;
-        each!(&mut tx.db(), c => sqlx::query(insert).bind(canary).execute(&mut **c).await.map(drop))
-            .map_err(doing("storing the key's canary"))?;
-        tx.commit().await?;
+        super::within("storing the key's canary", async {
+            let mut tx = self.begin().await?;
+            each!(&mut tx.db(), c => sqlx::query(insert).bind(canary).execute(&mut **c).await.map(drop))
+                .map_err(doing("storing the key's canary"))?;
+            tx.commit().await
+        })
+        .await?;
         // Another process may have been first, with another key.
         Box::pin(self.check_key()).await
     }

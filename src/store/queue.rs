@@ -42,10 +42,14 @@ impl super::Store {
     /// If the database does not answer.
     pub async fn set_paused(&self, queue: &str, paused_at: Option<i64>) -> Result<bool> {
         let text = "update reveille_queue set paused_at = case when $2 is null then null else coalesce(paused_at, $2) end where name = $1";
-        let mut tx = self.begin().await?;
-        let rows = each!(&mut tx.db(), c => sqlx::query(text).bind(queue).bind(paused_at).execute(&mut **c).await.map(|done| done.rows_affected()))
-            .map_err(doing("pausing a queue"))?;
-        tx.commit().await?;
+        let rows = super::within("pausing a queue", async {
+            let mut tx = self.begin().await?;
+            let rows = each!(&mut tx.db(), c => sqlx::query(text).bind(queue).bind(paused_at).execute(&mut **c).await.map(|done| done.rows_affected()))
+                .map_err(doing("pausing a queue"))?;
+            tx.commit().await?;
+            Ok(rows)
+        })
+        .await?;
         if paused_at.is_none() {
             self.wake().hint(Topic::Ready);
         }

@@ -162,10 +162,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer, or a value does not open.
     pub async fn show(&self, task: TaskId) -> Result<Option<Whole>> {
-        let mut tx = self.read().await?;
-        let whole = self.show_in(&mut tx.db(), task).await?;
-        tx.commit().await?;
-        Ok(whole)
+        self.reading("looking at a task", async |db| self.show_in(db, task).await).await
     }
 
     async fn show_in(&self, db: &mut Db<'_>, task: TaskId) -> Result<Option<Whole>> {
@@ -243,121 +240,18 @@ impl Store {
         let by_state = "select state, count(*) from (select state from reveille_task where (batch = $1 or $1 is null) limit 100000) as counted group by state";
         let held =
             "select count(*) from (select 1 from reveille_trigger where holder is not null limit 100000) as counted";
-        let mut tx = self.read().await?;
-        let states: Vec<(String, i64)> =
-            each!(&mut tx.db(), c => sqlx::query_as(by_state).bind(batch.map(|batch| batch.0)).fetch_all(&mut **c).await)
-                .map_err(doing("counting tasks"))?;
-        let held: i64 = each!(&mut tx.db(), c => sqlx::query_scalar(held).fetch_one(&mut **c).await)
-            .map_err(doing("counting triggers"))?;
-        tx.commit().await?;
+        let count = async |db: &mut Db<'_>| {
+            let states: Vec<(String, i64)> =
+                each!(&mut *db, c => sqlx::query_as(by_state).bind(batch.map(|batch| batch.0)).fetch_all(&mut **c).await)
+                    .map_err(doing("counting tasks"))?;
+            let held: i64 = each!(db, c => sqlx::query_scalar(held).fetch_one(&mut **c).await)
+                .map_err(doing("counting triggers"))?;
+            Ok((states, held))
+        };
+        let (states, held) = self.reading("counting", count).await?;
         let of = |word: &str| states.iter().find(|(state, _)| state == word).map_or(0, |(_, count)| *count);
         Ok(Census { ready: of("ready"), running: of("running"), deferred: of("deferred"), held })
     }
-}
-
-/// Something that does not move by itself, and how much of it there is, counted up to 1,000.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Finding {
-    /// What it is.
-    pub problem: String,
-    /// What to do about it.
-    pub advice: String,
-}
-
-impl Store {
-    /// What no live replica can take, and what has waited for an operator.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn examine(&self) -> Result<Vec<Finding>> {
-        let mut tx = self.read().await?;
-        let findings = examine(&mut tx.db()).await?;
-        tx.commit().await?;
-        Ok(findings)
-    }
-}
-
-async fn examine(db: &mut Db<'_>) -> Result<Vec<Finding>> {
-    let replicas = super::replica::list(db).await?;
-    let live = |role: &str| {
-        replicas.iter().filter(|replica| replica.gone_at.is_none() && replica.role == role).collect::<Vec<_>>()
-    };
-    let (triggerers, workers) = (live("triggerer"), live("worker"));
-    let mut findings = Vec::new();
-    if workers.is_empty() {
-        findings
-            .push(finding("no worker is live", "start one: `reveille worker`, or a binary of yours with your tasks"));
-    }
-    if triggerers.is_empty() {
-        findings
-            .push(finding("no triggerer is live: active triggers are not checked", "start one: `reveille triggerer`"));
-    }
-    let ready = "select distinct name, queue from reveille_task where state = 'ready' limit 1000";
-    for (name, queue) in pairs(db, ready).await? {
-        if !workers.iter().any(|worker| worker.serves(&queue) && worker.kinds.split(',').any(|known| known == name)) {
-            findings.push(finding(
-                &format!(
-                    "tasks named {name:?} are ready on the queue {queue:?}, and no live worker there knows that name"
-                ),
-                "start a worker that serves the queue and whose binary has the name, or mend the name and cancel these",
-            ));
-        }
-    }
-    let free = match db {
-        Db::Sqlite(_) => {
-            "select distinct t.kind, t.queue from reveille_trigger t left join reveille_replica r on r.incarnation = t.holder
-              where t.passive = 0 and (t.holder is null or r.gone_at is not null) limit 1000"
-        }
-        Db::Postgres(_) => {
-            "select distinct t.kind, t.queue from reveille_trigger t left join reveille_replica r on r.incarnation = t.holder
-              where not t.passive and (t.holder is null or r.gone_at is not null) limit 1000"
-        }
-    };
-    for (kinds, queue) in pairs(db, free).await? {
-        let whole = |known: &str| crate::kind::has_whole(&known.split(',').collect::<Vec<_>>(), &kinds);
-        if !triggerers.iter().any(|triggerer| triggerer.serves(&queue) && whole(&triggerer.kinds)) {
-            findings.push(finding(
-                &format!(
-                    "triggers of kind {kinds:?} wait on the queue {queue:?}, and no live triggerer there has that kind"
-                ),
-                "start a triggerer that serves the queue and whose binary links the crate that brings the kind",
-            ));
-        }
-    }
-    for queue in super::queue::list(db).await?.into_iter().filter(|queue| queue.paused_at.is_some() && queue.ready > 0)
-    {
-        findings.push(finding(
-            &format!("the queue {:?} is paused, with {} ready task(s)", queue.name, queue.ready),
-            &format!("`reveille queue resume {}`", queue.name),
-        ));
-    }
-    for (text, problem, advice) in [
-        (
-            "select count(*) from (select 1 from reveille_undo where dead_at is not null limit 1000) as counted",
-            "cancelled wait(s) could not be undone",
-            "see the triggerer's log for why, and undo them by hand",
-        ),
-        (
-            "select count(*) from (select 1 from reveille_finished where day = -1 limit 1000) as counted",
-            "task(s) failed for good",
-            "`reveille task list --state failed`",
-        ),
-    ] {
-        let count: i64 =
-            each!(&mut *db, c => sqlx::query_scalar(text).fetch_one(&mut **c).await).map_err(doing("examining"))?;
-        if count > 0 {
-            findings.push(finding(&format!("{count} {problem}"), advice));
-        }
-    }
-    Ok(findings)
-}
-
-async fn pairs(db: &mut Db<'_>, text: &'static str) -> Result<Vec<(String, String)>> {
-    each!(db, c => sqlx::query_as(text).fetch_all(&mut **c).await).map_err(doing("examining"))
-}
-
-fn finding(problem: &str, advice: &str) -> Finding {
-    Finding { problem: problem.to_owned(), advice: advice.to_owned() }
 }
 
 /// An id that names no task, as an error that says what to do.

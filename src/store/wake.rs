@@ -23,6 +23,9 @@ use crate::error::Result;
 /// Hints gathered over this long go out as one.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 
+/// How long nothing is heard before the connection is asked whether it is still there.
+const QUIET: Duration = Duration::from_mins(1);
+
 /// How long to wait before connecting again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -156,7 +159,7 @@ impl Store {
                 heard = self.listen(pool) => heard,
             };
             if let Err(error) = heard {
-                tracing::debug!("not listening for hints: {error}");
+                tracing::debug!("{}", error.chain());
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -165,21 +168,37 @@ impl Store {
         }
     }
 
-    async fn listen(&self, pool: &PgPool) -> std::result::Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(CHANNEL).await?;
+    async fn listen(&self, pool: &PgPool) -> Result<()> {
+        let not_listening = doing("listening for hints");
+        let mut listener = super::within("listening for hints", async {
+            let mut listener = PgListener::connect_with(pool).await.map_err(&not_listening)?;
+            listener.listen(CHANNEL).await.map_err(&not_listening)?;
+            Ok(listener)
+        })
+        .await?;
         // What was told while nobody listened is found by looking.
         for topic in TOPICS {
             self.wake().here(topic);
         }
-        while let Some(notification) = listener.try_recv().await? {
-            self.wake().heard(notification.payload());
+        loop {
+            match tokio::time::timeout(QUIET, listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => self.wake().heard(notification.payload()),
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(not_listening(error)),
+                // A connection may die in silence.
+                Err(_) => {
+                    let listening = async { listener.listen(CHANNEL).await.map_err(&not_listening) };
+                    super::within("listening for hints", listening).await?;
+                }
+            }
         }
-        Ok(())
     }
 }
 
 async fn notify(pool: &PgPool, payload: &str) -> Result<()> {
-    let told = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(pool);
-    told.await.map(drop).map_err(doing("telling the other replicas"))
+    super::within("telling the other replicas", async {
+        let told = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(pool);
+        told.await.map(drop).map_err(doing("telling the other replicas"))
+    })
+    .await
 }

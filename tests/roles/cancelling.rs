@@ -144,7 +144,7 @@ both!(
         .await;
         assert_eq!(logged(&["ERROR", &format!("what task {task} waited for cannot be undone")]).len(), 1);
         let findings = stage.store.examine().await.unwrap();
-        assert!(findings.iter().any(|finding| finding.problem.contains("could not be undone")), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.what.contains("could not be undone")), "{findings:?}");
     }
 );
 

@@ -60,9 +60,7 @@ impl List {
             limit: i64::from(self.limit) + 1,
         };
         let store = app.open().await?;
-        let mut tx = store.read().await?;
-        let mut tasks = report::list(&mut tx.db(), &filter).await?;
-        tx.commit().await?;
+        let mut tasks = store.reading("listing tasks", async |db| report::list(db, &filter).await).await?;
         let now_ms = store.clock().now_ms();
         app.close(store).await;
         let has_more = tasks.len() > limit;

@@ -139,7 +139,7 @@ both!(
         assert!(stage.undoes(triggerer).await.is_empty());
         assert_eq!(stage.undo_rows(fence.task).await, 1, "it is kept for an operator");
         let findings = stage.store.examine().await.unwrap();
-        assert!(findings.iter().any(|finding| finding.problem.contains("could not be undone")), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.what.contains("could not be undone")), "{findings:?}");
     }
 );
 

@@ -6,7 +6,7 @@ use reveille::{
     NewTask, defer,
     id::{BatchId, TaskId},
     store::{
-        replica::{Card, Role},
+        replica::{self, Card, Role},
         report::{self, Filter},
     },
     task::End,
@@ -23,7 +23,7 @@ impl Stage {
     }
 
     async fn problems(&self) -> Vec<String> {
-        self.store.examine().await.unwrap().into_iter().map(|finding| finding.problem).collect()
+        self.store.examine().await.unwrap().into_iter().map(|finding| finding.what).collect()
     }
 }
 
@@ -168,5 +168,49 @@ both!(
         assert_eq!((census.ready, census.running, census.deferred, census.held), (2, 1, 2, 1));
         let census = stage.store.census(Some(batch)).await.unwrap();
         assert_eq!((census.ready + census.running, census.deferred), (1, 0));
+    }
+);
+
+both!(
+    async fn a_wait_for_the_end_of_a_task_that_is_not_there_is_found(stage: Stage) {
+        stage.join(Role::Worker, "work").await;
+        stage.triggerer().await;
+        let there = stage.deferred_on(wait::Signal::new("never")).await.task;
+        stage.deferred_on(wait::TaskEnd::of(there.0)).await;
+        assert_eq!(stage.problems().await, Vec::<String>::new());
+        stage.deferred_on(wait::TaskEnd::of(TaskId::mint().0)).await;
+        let problems = stage.problems().await;
+        assert!(problems.len() == 1 && problems[0].starts_with("1 task(s) wait for the end of a task"), "{problems:?}");
+    }
+);
+
+both!(
+    async fn triggers_that_are_overdue_while_every_triggerer_is_full_are_found(stage: Stage) {
+        stage.join(Role::Worker, "work").await;
+        let triggerer = stage.join_with(Card { capacity: 1, ..card(Role::Triggerer, "fake") }).await;
+        for _ in 0..2 {
+            stage.deferred_on(Fake::default()).await;
+        }
+        assert_eq!(stage.leased(triggerer, 1).await.len(), 1);
+        commit!(stage.store, db => replica::renew(db, triggerer, 1, stage.now()));
+        assert_eq!(stage.problems().await, Vec::<String>::new(), "it has been due for a moment only");
+        stage.turn(Duration::from_secs(10));
+        let problems = stage.problems().await;
+        assert!(problems.len() == 1 && problems[0].contains("every triggerer is full"), "{problems:?}");
+    }
+);
+
+both!(
+    async fn what_is_to_be_undone_and_nobody_can_is_found(stage: Stage) {
+        stage.join(Role::Worker, "work").await;
+        let triggerer = stage.triggerer().await;
+        let fence = stage.deferred_on(Fake::default()).await;
+        stage.leased(triggerer, 1).await;
+        stage.store.cancel(fence.task, "no more").await.unwrap();
+        assert_eq!(stage.problems().await, Vec::<String>::new());
+        stage.lose(triggerer).await;
+        stage.join(Role::Triggerer, "other_fake").await;
+        let problems = stage.problems().await;
+        assert!(problems.len() == 1 && problems[0].contains("yet to be undone"), "{problems:?}");
     }
 );

@@ -97,7 +97,36 @@ impl World {
         let paused = self.queues.iter().filter(|(queue, paused_at)| paused_at.is_some() && has_ready(queue));
         let not_undone = self.undo.values().any(|undo| undo.dead_at.is_some());
         let dead_letters = self.finished.values().any(|finished| finished.end.state == EndState::Failed);
-        idle.count() + stuck.len() + paused.count() + usize::from(not_undone) + usize::from(dead_letters)
+        let to_undo = self.undo.values().filter(|undo| undo.dead_at.is_none());
+        let not_to_undo: HashSet<_> = to_undo
+            .map(|undo| (&undo.kind, &undo.queue))
+            .filter(|(kind, queue)| !takes(Role::Triggerer, kind, queue))
+            .collect();
+        idle.count()
+            + stuck.len()
+            + paused.count()
+            + not_to_undo.len()
+            + [not_undone, dead_letters, self.waits_for_nobody(), self.is_full()].map(usize::from).iter().sum::<usize>()
+    }
+
+    /// Whether anything waits for the end of a task that is not there.
+    fn waits_for_nobody(&self) -> bool {
+        let keys = self.tasks.values().filter_map(|task| task.wait()?.key.as_deref()?.strip_prefix("task:"));
+        keys.map(|id| id.parse().expect("it names a task")).any(|id| !self.is_known(id))
+    }
+
+    /// Whether triggers are overdue while every triggerer is full.
+    fn is_full(&self) -> bool {
+        let live = || {
+            let triggerers = self.replicas.values().filter(|replica| replica.role == Role::Triggerer);
+            triggerers.filter(|replica| replica.gone.is_none())
+        };
+        let is_overdue = |wait: &Wait| {
+            !wait.is_passive() && wait.holder.is_none() && wait.wake_at.is_some_and(|at| at <= self.now - 10_000)
+        };
+        live().next().is_some()
+            && live().all(|replica| replica.running >= replica.capacity)
+            && self.tasks.values().filter_map(Task::wait).any(is_overdue)
     }
 
     /// When the next deadline is.
