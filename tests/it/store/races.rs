@@ -358,9 +358,77 @@ on_postgres!(
         let mut ending = stage.begin().await;
         let end = stage.ending(worker, &claim, &End::succeeded(json!(1)));
         within!(ending, db => task::end(db, stage.now(), &[end]));
-        assert_eq!(stage.overtaken(ending, stage.store.enqueue(work().id(task))).await.unwrap(), task);
+        // It is there, and nobody has to wait to know that.
+        assert_eq!(stage.store.enqueue(work().id(task)).await.unwrap(), task);
+        ending.commit().await.unwrap();
+        assert_eq!(stage.store.enqueue(work().id(task)).await.unwrap(), task);
         assert_eq!(stage.state_of(task).await, "succeeded");
         assert!(stage.claims(worker, 10).await.is_empty(), "it would run twice");
+    }
+);
+
+on_postgres!(
+    async fn enqueuing_what_is_there_holds_up_nobody(stage: Stage) {
+        let worker = stage.worker().await;
+        let task = stage.store.enqueue(work().dedupe("k")).await.unwrap();
+        let over = stage.store.enqueue(work().dedupe_within("w", Duration::from_secs(1))).await.unwrap();
+        let mut calling = stage.begin().await;
+        let again = vec![work().id(task), work().dedupe("k"), work().dedupe_within("w", Duration::from_secs(9))];
+        let known = within!(calling, db => stage.store.enqueue_in(db, again));
+        assert_eq!(known, [task, task, over]);
+
+        // The caller goes on with something else, and its transaction stays open.
+        for claim in stage.claims(worker, 10).await {
+            assert!(stage.finish(worker, &claim, &End::succeeded(json!(0))).await);
+        }
+        let next = stage.store.enqueue(work().dedupe("k")).await.unwrap();
+        assert_ne!(next, task, "the key is free with the end of its task");
+        stage.turn(Duration::from_secs(1));
+        assert_ne!(stage.store.enqueue(work().dedupe_within("w", Duration::from_secs(9))).await.unwrap(), over);
+        calling.commit().await.unwrap();
+        assert_eq!(stage.claims(worker, 10).await.len(), 2);
+    }
+);
+
+on_postgres!(
+    async fn one_id_from_two_at_once_is_one_task_whatever_becomes_of_the_first(stage: Stage) {
+        for (commits, ends) in [(true, false), (true, true), (false, false)] {
+            let (id, worker) = (TaskId::mint(), stage.worker().await);
+            let mut first = stage.begin().await;
+            within!(first, db => stage.store.enqueue_in(db, vec![work().id(id)]));
+            if ends {
+                let claims = within!(first, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1));
+                let end = stage.ending(worker, &claims[0], &End::succeeded(json!(0)));
+                within!(first, db => task::end(db, stage.now(), &[end]));
+            }
+            stage.turn(Duration::from_millis(1));
+            let over = async {
+                stage.blocked(1).await;
+                if commits { first.commit().await.unwrap() } else { drop(first) }
+            };
+            let (second, ()) = join(stage.store.enqueue(work().id(id).dedupe("k")), over).await;
+            assert_eq!(second.unwrap(), id);
+
+            let expected: &[&str] = if ends { &["enqueued", "claimed", "finished"] } else { &["enqueued"] };
+            assert_eq!(stage.history_of(id).await, expected);
+            let other = stage.store.enqueue(work().dedupe("k")).await.unwrap();
+            assert_eq!(other == id, !commits, "what adds nothing takes no key");
+            for claim in stage.claims(worker, 10).await {
+                assert!(stage.finish(worker, &claim, &End::succeeded(json!(0))).await);
+            }
+        }
+    }
+);
+
+on_postgres!(
+    async fn a_key_that_is_over_goes_to_one_of_two_at_once(stage: Stage) {
+        let second = Duration::from_secs(1);
+        stage.store.enqueue(work().dedupe_within("k", second)).await.unwrap();
+        stage.turn(second);
+        let mut first = stage.begin().await;
+        let taken = within!(first, db => stage.store.enqueue_in(db, vec![work().dedupe_within("k", second)]))[0];
+        let late = stage.overtaken(first, stage.store.enqueue(work().dedupe_within("k", second))).await;
+        assert_eq!(late.unwrap(), taken);
     }
 );
 
