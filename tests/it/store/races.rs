@@ -433,6 +433,23 @@ on_postgres!(
 );
 
 on_postgres!(
+    async fn what_another_takes_over_is_not_waited_for_by_who_drops_it(stage: Stage) {
+        let (second, kept) = (Duration::from_secs(1), Duration::from_hours(24));
+        for key in ["k", "l"] {
+            stage.store.enqueue(work().dedupe_within(key, second)).await.unwrap();
+        }
+        stage.turn(second);
+        let mut taking = stage.begin().await;
+        let taken = within!(taking, db => stage.store.enqueue_in(db, vec![work().dedupe_within("k", second)]))[0];
+        stage.store.drop_old(kept).await.unwrap();
+        taking.commit().await.unwrap();
+        let nobody = uuid::Uuid::nil();
+        assert_eq!(stage.count("select count(*) from reveille_dedupe where task_id <> $1", nobody).await, 1);
+        assert_eq!(stage.store.enqueue(work().dedupe_within("k", second)).await.unwrap(), taken);
+    }
+);
+
+on_postgres!(
     async fn a_key_whose_taker_undoes_its_transaction_is_free(stage: Stage) {
         for commits in [true, false] {
             let key = format!("{commits}");
