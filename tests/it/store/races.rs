@@ -12,7 +12,7 @@ use reveille::{
         history::Why,
         replica::{self, Beat},
         signal::Signal,
-        task::{self, Cancelled},
+        task::{self, Answer, Cancelled, Claim},
         trigger,
     },
     task::{End, TaskState, WaitFailed, WaitFailure},
@@ -20,6 +20,7 @@ use reveille::{
     wait,
 };
 use serde_json::json;
+use tokio::sync::Barrier;
 
 use crate::stage::{Fake, Stage, scope, work};
 
@@ -216,6 +217,46 @@ on_postgres!(
             };
             let ((a, b), struck) = join(join(stage.fires(batch(0)), stage.fires(batch(1))), strike).await;
             assert_eq!(accepted(&a) + accepted(&b) + struck, fences.len(), "each wait has one outcome");
+        }
+    }
+);
+
+on_postgres!(
+    async fn two_workers_who_store_different_answers_never_deadlock(stage: Stage) {
+        let (lost, heir) = (stage.worker().await, stage.worker().await);
+        for attempt in 0..TRIES {
+            stage.store.enqueue_all((0..60).map(|_| work()).collect()).await.unwrap();
+            let claims = stage.claims(heir, 60).await;
+            // One has lost the tasks to the other, and does not know: every second task is over, the rest wait.
+            let answers = |who, shift: usize| {
+                let answer = |(at, claim): (usize, &Claim)| {
+                    if (at + shift).is_multiple_of(2) {
+                        Answer::End(stage.ending(who, claim, &End::succeeded(json!(0))))
+                    } else {
+                        Answer::Defer(stage.again(claim, 2, Why::Retry, stage.now() + 1_000))
+                    }
+                };
+                claims.iter().enumerate().map(answer).collect::<Vec<_>>()
+            };
+            let barrier = Barrier::new(3);
+            let settle = async |who, answers| {
+                let mut tx = stage.begin().await;
+                barrier.wait().await;
+                let settled = stage.store.settle(&mut tx.db(), who, answers).await.unwrap();
+                tx.commit().await.unwrap();
+                settled.ended.len() + settled.deferred.len()
+            };
+            let put_back = async {
+                let fences: Vec<_> = claims.iter().rev().map(|claim| claim.fence).collect();
+                let mut tx = stage.begin().await;
+                barrier.wait().await;
+                task::put_back(&mut tx.db(), lost, stage.now(), &fences).await.unwrap();
+                tx.commit().await.unwrap();
+            };
+            let theirs = answers(lost, attempt);
+            let ((lost, settled), ()) =
+                join(join(settle(lost, theirs), settle(heir, answers(heir, attempt + 1))), put_back).await;
+            assert_eq!((lost, settled), (0, 60));
         }
     }
 );
