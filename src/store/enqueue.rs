@@ -207,6 +207,8 @@ struct Row {
     task: NewTask,
     step: Vec<u8>,
     wait: Option<Wait>,
+    /// It has its dedupe key by this call.
+    took_key: bool,
 }
 
 impl Store {
@@ -266,13 +268,15 @@ impl Store {
                 Start::After(delay) => Some(Wait::until(now.saturating_add(millis(*delay)))),
                 Start::When(deferral) => Some(self.arm(deferral)?),
             };
-            sealed.push((at, Row { id: ids[at].0, task, step, wait }));
+            sealed.push((at, Row { id: ids[at].0, task, step, wait, took_key: false }));
         }
         let mut rows = Vec::with_capacity(sealed.len());
-        for (at, row) in sealed {
+        for (at, mut row) in sealed {
             let own = ids[at];
             if let Some(dedupe) = &row.task.dedupe {
-                ids[at] = reserve(db, &row.task.name, dedupe, own, now).await?;
+                let holder = reserve(db, &row.task.name, dedupe, own, now).await?;
+                row.took_key = holder.is_none();
+                ids[at] = holder.unwrap_or(own);
             }
             if ids[at] == own {
                 rows.push(row);
@@ -288,7 +292,15 @@ impl Store {
             super::trigger::know_kinds(db, kind).await?;
         }
         for rows in rows.chunks(BATCH) {
-            insert(db, now, rows).await?;
+            let mut made = insert(db, now, rows).await?;
+            // Only an id of a caller's can be another's as well.
+            let shared = rows.iter().filter(|row| row.task.id.is_some() && made.contains(&row.id)).map(|row| row.id);
+            for ended in take_back(db, now, &shared.collect::<Vec<_>>()).await? {
+                made.remove(&ended);
+            }
+            for row in rows.iter().filter(|row| !made.contains(&row.id)) {
+                give_back(db, row).await?;
+            }
         }
         Ok(ids)
     }
@@ -312,8 +324,8 @@ impl Store {
     }
 }
 
-/// Which of these ids are there, unfinished or finished. The unfinished are locked: what ends at this moment is waited
-/// for, and then found among the finished.
+/// Which of these ids are there, unfinished or finished. One statement, as a task that ends moves from one table to the
+/// other in one transaction; no lock, as nothing about the tasks is changed, and a caller may be long about committing.
 async fn known(db: &mut Db<'_>, given: &[Uuid]) -> Result<HashSet<TaskId>> {
     let mut known = Vec::new();
     if given.is_empty() {
@@ -321,13 +333,10 @@ async fn known(db: &mut Db<'_>, given: &[Uuid]) -> Result<HashSet<TaskId>> {
     }
     match db {
         Db::Postgres(c) => {
-            for text in [
-                "select id from reveille_task where id = any($1) order by id for update",
-                "select id from reveille_finished where id = any($1)",
-            ] {
-                let found: Result<Vec<Uuid>, _> = sqlx::query_scalar(text).bind(given).fetch_all(&mut **c).await;
-                known.extend(found.map_err(doing("looking for tasks that are there"))?);
-            }
+            let text = "select id from reveille_task where id = any($1)
+                        union all select id from reveille_finished where id = any($1)";
+            let found: Result<Vec<Uuid>, _> = sqlx::query_scalar(text).bind(given).fetch_all(&mut **c).await;
+            known.extend(found.map_err(doing("looking for tasks that are there"))?);
         }
         Db::Sqlite(c) => {
             let text =
@@ -341,41 +350,85 @@ async fn known(db: &mut Db<'_>, given: &[Uuid]) -> Result<HashSet<TaskId>> {
     Ok(known.into_iter().map(TaskId).collect())
 }
 
-/// Takes a dedupe key for `id`, or answers who has it.
-async fn reserve(db: &mut Db<'_>, name: &str, dedupe: &Dedupe, id: TaskId, now: i64) -> Result<TaskId> {
+/// Takes back what was inserted for ids that have ended since we looked, and answers which. Who inserts an id waits for
+/// another who does. If the other's task has even ended by then, its row is not in the way any more, and only a later
+/// statement sees where it went.
+async fn take_back(db: &mut Db<'_>, now: i64, made: &[Uuid]) -> Result<Vec<Uuid>> {
+    let Db::Postgres(c) = db else { return Ok(Vec::new()) };
+    if made.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ended = sqlx::query_scalar("select id from reveille_finished where id = any($1)").bind(made);
+    let ended: Vec<Uuid> = ended.fetch_all(&mut **c).await.map_err(doing("looking for tasks that have ended"))?;
+    if ended.is_empty() {
+        return Ok(ended);
+    }
+    for text in [
+        "delete from reveille_task where id = any($1)",
+        "delete from reveille_trigger where task_id = any($1)",
+        "delete from reveille_wait_key where task_id = any($1)",
+    ] {
+        let deleted = sqlx::query(text).bind(&ended).execute(&mut **c).await;
+        deleted.map_err(doing("taking back tasks that have ended"))?;
+    }
+    let told = "delete from reveille_history
+                 where task_id = any($1) and at = $2 and day = $2 / 86400000 % 32 and was is null";
+    let deleted = sqlx::query(told).bind(&ended).bind(now).execute(&mut **c).await;
+    deleted.map_err(doing("taking back tasks that have ended"))?;
+    Ok(ended)
+}
+
+/// Takes a dedupe key for `id`, or answers who has it. A key that is refused is not locked: a caller may be long about
+/// committing, and the key is to be free for the next as soon as its task has ended.
+async fn reserve(db: &mut Db<'_>, name: &str, dedupe: &Dedupe, id: TaskId, now: i64) -> Result<Option<TaskId>> {
     let until = dedupe.window.map(|window| now.saturating_add(millis(window)));
-    // A key whose time is over is taken over. Where the holder goes away between the two statements, we try again.
     let take = r#"insert into reveille_dedupe (name, key, task_id, "until") values ($1, $2, $3, $4)
-                  on conflict (name, key) do update set task_id = excluded.task_id, "until" = excluded."until"
-                   where reveille_dedupe."until" <= $5
-                  returning task_id"#;
-    let look = "select task_id from reveille_dedupe where name = $1 and key = $2";
+                  on conflict (name, key) do nothing"#;
+    let look = r#"select task_id, "until" from reveille_dedupe where name = $1 and key = $2"#;
+    let take_over = r#"update reveille_dedupe set task_id = $3, "until" = $4
+                        where name = $1 and key = $2 and "until" <= $5"#;
+    // Where the holder goes, or another takes the key over, between two statements, we try again.
     loop {
-        let taken: Option<Uuid> =
-            each!(&mut *db, c => sqlx::query_scalar(take).bind(name).bind(&dedupe.key).bind(id.0).bind(until)
-            .bind(now).fetch_optional(&mut **c).await)
-            .map_err(doing("taking a dedupe key"))?;
-        if taken.is_some() {
-            return Ok(id);
+        let taken = each!(&mut *db, c => sqlx::query(take).bind(name).bind(&dedupe.key).bind(id.0).bind(until)
+            .execute(&mut **c).await.map(|done| done.rows_affected()))
+        .map_err(doing("taking a dedupe key"))?;
+        if taken > 0 {
+            return Ok(None);
         }
-        let holder: Option<Uuid> =
-            each!(&mut *db, c => sqlx::query_scalar(look).bind(name).bind(&dedupe.key).fetch_optional(&mut **c).await)
+        let holder: Option<(Uuid, Option<i64>)> =
+            each!(&mut *db, c => sqlx::query_as(look).bind(name).bind(&dedupe.key).fetch_optional(&mut **c).await)
                 .map_err(doing("looking for a dedupe key"))?;
-        if let Some(holder) = holder {
-            return Ok(TaskId(holder));
+        let Some((holder, until_then)) = holder else { continue };
+        if until_then.is_none_or(|until| until > now) {
+            return Ok(Some(TaskId(holder)));
+        }
+        let taken = each!(&mut *db, c => sqlx::query(take_over).bind(name).bind(&dedupe.key).bind(id.0).bind(until)
+            .bind(now).execute(&mut **c).await.map(|done| done.rows_affected()))
+        .map_err(doing("taking a dedupe key over"))?;
+        if taken > 0 {
+            return Ok(None);
         }
     }
 }
 
-async fn insert(db: &mut Db<'_>, now: i64, rows: &[Row]) -> Result<()> {
-    match db {
+/// Gives a dedupe key back that was taken for a task which then was there after all.
+async fn give_back(db: &mut Db<'_>, row: &Row) -> Result<()> {
+    let Some(dedupe) = row.task.dedupe.as_ref().filter(|_| row.took_key) else { return Ok(()) };
+    let text = "delete from reveille_dedupe where name = $1 and key = $2 and task_id = $3";
+    each!(db, c => sqlx::query(text).bind(&row.task.name).bind(&dedupe.key).bind(row.id).execute(&mut **c).await.map(drop))
+        .map_err(doing("giving a dedupe key back"))
+}
+
+/// Inserts tasks; answers which. The others are there already.
+async fn insert(db: &mut Db<'_>, now: i64, rows: &[Row]) -> Result<HashSet<Uuid>> {
+    let made = match db {
         Db::Postgres(c) => insert_postgres(c, now, rows).await,
         Db::Sqlite(c) => insert_sqlite(c, now, rows).await,
-    }
-    .map_err(doing("enqueuing"))
+    };
+    Ok(made.map_err(doing("enqueuing"))?.into_iter().collect())
 }
 
-async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> Result<(), sqlx::Error> {
+async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> Result<Vec<Uuid>, sqlx::Error> {
     /// One array of a column of the tasks.
     macro_rules! column {
         ($row:ident => $value:expr) => {
@@ -385,7 +438,7 @@ async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> 
     let waits: Vec<(Uuid, &Wait)> = rows.iter().filter_map(|row| Some((row.id, row.wait.as_ref()?))).collect();
     let keys: Vec<(Uuid, &str)> =
         waits.iter().flat_map(|(id, wait)| wait.keys.iter().map(|key| (*id, key.as_str()))).collect();
-    sqlx::query(include_str!("sql/enqueue.postgres.sql"))
+    sqlx::query_scalar(include_str!("sql/enqueue.postgres.sql"))
         .bind(now)
         .bind(column!(row => row.id))
         .bind(column!(row => row.task.name.as_str()))
@@ -410,13 +463,12 @@ async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> 
         .bind(waits.iter().map(|(_, wait)| wait.or_resume).collect::<Vec<_>>())
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
-        .bind(rows.iter().filter_map(|row| Some(row.task.id?.0)).collect::<Vec<_>>())
-        .execute(c)
+        .fetch_all(c)
         .await
-        .map(drop)
 }
 
-async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -> Result<(), sqlx::Error> {
+async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         let wait = row.wait.as_ref();
         let made: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/enqueue.sqlite.sql"))
@@ -446,6 +498,7 @@ async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -
         if let Some(wait) = wait.filter(|_| !made.is_empty()) {
             super::trigger::insert_keys_sqlite(c, row.id, 0, &wait.keys).await?;
         }
+        all.extend(made);
     }
-    Ok(())
+    Ok(all)
 }

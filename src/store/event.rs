@@ -75,7 +75,8 @@ impl Store {
             }
         }
         if [resuming.len(), endings.len(), verdicts.len()].iter().filter(|len| **len > 0).count() > 1 {
-            lock(db, batch).await?;
+            let tasks: Vec<Uuid> = batch.iter().map(|firing| firing.fence.task.0).collect();
+            task::lock(db, &tasks).await?;
         }
         let who = batch.first().map(|firing| firing.holder);
         let mut accepted: HashSet<TaskId> = HashSet::new();
@@ -108,15 +109,6 @@ fn deciding(batch: &[Firing]) -> HashMap<TaskId, (i32, Uuid)> {
         }
     }
     deciding
-}
-
-/// Locks the tasks of a batch in the order of their ids, where several statements are to move them: each of those keeps
-/// the order only for its own.
-async fn lock(db: &mut Db<'_>, batch: &[Firing]) -> Result<()> {
-    let Db::Postgres(c) = db else { return Ok(()) };
-    let ids: Vec<Uuid> = batch.iter().map(|firing| firing.fence.task.0).collect();
-    let text = "select id from reveille_task where id = any($1) order by id for update";
-    sqlx::query(text).bind(ids).execute(&mut **c).await.map(drop).map_err(doing("locking tasks"))
 }
 
 /// Moves deferred tasks on to their next step; answers which.

@@ -68,11 +68,21 @@ impl Store {
 }
 
 async fn drop_expired(db: &mut Db<'_>, now: i64) -> Result<bool> {
-    let signals = "delete from reveille_signal
-                    where id in (select id from reveille_signal where expires_at <= $1 and delivered_to is null limit $2)";
-    let keys = r#"delete from reveille_dedupe where (name, key) in (select name, key from reveille_dedupe where "until" <= $1 limit $2)"#;
+    macro_rules! expired {
+        ($lock:literal) => {
+            [
+                concat!("delete from reveille_signal where id in (select id from reveille_signal where expires_at <= $1 and delivered_to is null limit $2 ", $lock, ")"),
+                concat!(r#"delete from reveille_dedupe where (name, key) in (select name, key from reveille_dedupe where "until" <= $1 limit $2 "#, $lock, ")"),
+            ]
+        };
+    }
+    // What another takes at this moment is left to it: whoever takes several goes by their keys, and we do not.
+    let texts = match db {
+        Db::Sqlite(_) => expired!(""),
+        Db::Postgres(_) => expired!("for update skip locked"),
+    };
     let mut more = false;
-    for text in [signals, keys] {
+    for text in texts {
         let rows = each!(&mut *db, c => sqlx::query(text).bind(now).bind(SWEEP).execute(&mut **c).await.map(|done| done.rows_affected()))
             .map_err(doing("dropping what has expired"))?;
         more |= rows as i64 == SWEEP;

@@ -1,12 +1,16 @@
 //! Tasks: claim, defer, end and cancel.
 
 mod rescue;
+mod settle;
 
 use std::{cmp::Reverse, time::Duration};
 
 use uuid::Uuid;
 
-pub use self::rescue::{MOST_CRASHES, put_back};
+pub use self::{
+    rescue::{MOST_CRASHES, put_back},
+    settle::{Answer, Settled},
+};
 use super::{Db, Scope, Store, doing, each, history::Why, locking, wait::Wait};
 use crate::{
     error::{Error, Result},
@@ -379,6 +383,14 @@ async fn locked(db: &mut Db<'_>, task: TaskId) -> Result<Option<(i32, TaskState)
     let row: Option<(i32, String)> = each!(db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await)
         .map_err(doing("looking for a task"))?;
     row.map(|(generation, state)| Ok((generation, state.parse()?))).transpose()
+}
+
+/// Locks tasks in the order of their ids until the transaction ends, where several statements are to move them: each of
+/// those keeps the order only for its own.
+pub(super) async fn lock(db: &mut Db<'_>, tasks: &[Uuid]) -> Result<()> {
+    let Db::Postgres(c) = db else { return Ok(()) };
+    let text = "select id from reveille_task where id = any($1) order by id for update";
+    sqlx::query(text).bind(tasks).execute(&mut **c).await.map(drop).map_err(doing("locking tasks"))
 }
 
 /// A task that a worker is said to hold.

@@ -1,22 +1,22 @@
 //! Storing what steps answered, in batches, and giving their slots back.
 //!
 //! Each write names holder and generation. A refused deferral means that the task was cancelled, or is no longer mine; it
-//! is then ended as cancelled, by a statement that the same fence guards.
+//! is then ended as cancelled, under the same fence.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::running::Running;
 use crate::{
     error::Result,
-    id::{Fence, TaskId},
+    id::{Fence, Incarnation, TaskId},
     outage::Outage,
     presence::Presence,
     store::{
         BATCH, Store,
         history::Why,
-        task::{self, Deferring, Ending},
+        task::{Answer, Deferring, Ending},
         wait::Wait,
         wake::Topic,
         within,
@@ -111,43 +111,24 @@ impl Settling {
     }
 
     async fn store_all(&self, batch: &[Ended]) -> Result<Stored> {
-        within("storing what steps answered", async {
-            let me = self.presence.me();
-            let now = self.store.clock().now_ms();
+        let me = self.presence.me();
+        let answers = batch.iter().map(|ended| ended.answer(&self.store, me)).collect::<Result<Vec<_>>>()?;
+        let settled = within("storing what steps answered", async {
             let mut tx = self.store.begin().await?;
-            let deferring: Vec<Deferring> = batch.iter().filter_map(Ended::deferring).collect();
-            let deferred: HashSet<TaskId> = if deferring.is_empty() {
-                HashSet::new()
-            } else {
-                task::defer(&mut tx.db(), me, now, &deferring).await?.into_iter().collect()
-            };
-            let mut endings = Vec::new();
-            for ended in batch {
-                let end = match &ended.outcome {
-                    Outcome::End(end, why) => Some((end.clone(), *why)),
-                    Outcome::Defer { .. } | Outcome::Retry(_) | Outcome::Snooze(_) => {
-                        let refused = !deferred.contains(&ended.fence.task);
-                        refused.then(|| (End::cancelled("cancelled while it ran"), Why::Cancelled))
-                    }
-                };
-                if let Some((end, why)) = end {
-                    let ending = self.store.ending(ended.fence, TaskState::Running, &end, why)?;
-                    endings.push(Ending { holder: Some(me), who: Some(me), ..ending });
-                }
-            }
-            let over = if endings.is_empty() { Vec::new() } else { task::end(&mut tx.db(), now, &endings).await? };
+            let settled = self.store.settle(&mut tx.db(), me, answers).await?;
             tx.commit().await?;
-            let keys = deferring
-                .iter()
-                .filter(|d| deferred.contains(&d.fence.task))
-                .flat_map(|d| d.wait.keys())
-                .cloned()
-                .collect();
-            let passive = deferring.iter().any(|d| d.wait.is_passive());
-            let active = deferring.iter().any(|d| !d.wait.is_passive());
-            Ok(Stored { over, keys, passive, active })
+            Ok(settled)
         })
-        .await
+        .await?;
+        let waits = batch.iter().filter_map(|ended| Some((ended.fence.task, ended.outcome.wait()?)));
+        let waits: Vec<&Wait> =
+            waits.filter(|(task, _)| settled.deferred.contains(task)).map(|(_, wait)| wait).collect();
+        Ok(Stored {
+            over: settled.ended,
+            keys: waits.iter().flat_map(|wait| wait.keys()).cloned().collect(),
+            passive: waits.iter().any(|wait| wait.is_passive()),
+            active: waits.iter().any(|wait| !wait.is_passive()),
+        })
     }
 
     /// What follows a commit: hints, and the matching of what may have come before it.
@@ -179,13 +160,26 @@ struct Stored {
 }
 
 impl Ended {
-    fn deferring(&self) -> Option<Deferring> {
+    /// As it goes to the database.
+    fn answer(&self, store: &Store, me: Incarnation) -> Result<Answer> {
         let (step, attempt, why, wait) = match &self.outcome {
-            Outcome::End(..) => return None,
+            Outcome::End(end, why) => {
+                let ending = store.ending(self.fence, TaskState::Running, end, *why)?;
+                return Ok(Answer::End(Ending { holder: Some(me), who: Some(me), ..ending }));
+            }
             Outcome::Defer { step, wait } => (Some(step.clone()), 1, Why::Deferred, wait),
             Outcome::Retry(wait) => (None, self.attempt + 1, Why::Retry, wait),
             Outcome::Snooze(wait) => (None, self.attempt, Why::Snooze, wait),
         };
-        Some(Deferring { fence: self.fence, step, attempt, why, wait: wait.clone() })
+        Ok(Answer::Defer(Deferring { fence: self.fence, step, attempt, why, wait: wait.clone() }))
+    }
+}
+
+impl Outcome {
+    fn wait(&self) -> Option<&Wait> {
+        match self {
+            Self::End(..) => None,
+            Self::Defer { wait, .. } | Self::Retry(wait) | Self::Snooze(wait) => Some(wait),
+        }
     }
 }

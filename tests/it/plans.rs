@@ -194,7 +194,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "enqueue",
             statement!("enqueue"),
             format!(
-                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
                 ids(50_000),
                 all("text", "'work'"),
                 all("text", "'default'"),
@@ -218,7 +218,6 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("boolean", "false"),
                 ids(50_000),
                 array("text", |n| format!("'signal:{n}'")),
-                ids(50_000),
             ),
         ),
         ("rescue", statement!("rescue"), format!("{BATCH}::bigint")),

@@ -1,11 +1,10 @@
--- Stores a batch of tasks, with the wait of those that begin deferred. A task whose id exists, unfinished or finished,
--- is left as it is.
+-- Stores a batch of tasks, with the wait of those that begin deferred. A task whose id exists is left as it is; the
+-- caller looks for ids among the finished, before this and after it.
 --  $1 now
 --  tasks:    $2 id  $3 name  $4 queue  $5 origin  $6 batch  $7 priority  $8 ready at (null: begins deferred)  $9 expires at
 --            $10 max attempts  $11 backoff ms  $12 backoff cap ms  $13 dedupe  $14 step  $15 trace
 --  waits:    $16 task  $17 kind  $18 passive  $19 spec  $20 wake at  $21 deadline at  $22 or resume
 --  keys:     $23 task  $24 key
---  ids:      $25 those that the callers gave, which alone may exist
 with n as materialized (
        select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::smallint[], $8::bigint[], $9::bigint[],
                             $10::integer[], $11::bigint[], $12::bigint[], $13::text[], $14::bytea[], $15::text[])
@@ -17,7 +16,6 @@ with n as materialized (
        select id, name, queue, origin, batch, case when ready_at is null then 'deferred' else 'ready' end, priority, ready_at,
               expires_at, 0, 0, 1, 0, max_attempts, backoff_ms, backoff_cap_ms, dedupe, step, trace, $1
          from n
-        where n.id <> all(array(select f.id from reveille_finished f where f.id = any($25)))
            on conflict (id) do nothing
        returning id, state, queue, priority),
      waits as (

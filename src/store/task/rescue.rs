@@ -15,8 +15,11 @@ use crate::{
 /// # Errors
 /// If the database does not answer.
 pub async fn put_back(db: &mut Db<'_>, me: Incarnation, now: i64, fences: &[Fence]) -> Result<()> {
+    // In the order of ids, as whoever moves several tasks locks them.
+    let mut fences = fences.to_vec();
+    fences.sort_unstable();
     for fence in fences {
-        back(db, Some(me), now, *fence, me, 0, Why::Released).await?;
+        back(db, Some(me), now, fence, me, 0, Why::Released).await?;
     }
     Ok(())
 }

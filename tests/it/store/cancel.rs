@@ -5,10 +5,11 @@ use std::time::Duration;
 use reveille::{
     clock::timestamp,
     defer,
-    id::TaskId,
+    id::{Fence, TaskId},
     store::{
         Scope,
-        task::Cancelled,
+        history::Why,
+        task::{Answer, Cancelled, Claim, Deferring},
         undo::{self, Undo, Undone},
     },
     task::End,
@@ -256,5 +257,29 @@ both!(
         assert_eq!(commit!(stage.store, db => stage.store.expire(db, worker, 10)).0, 0);
         assert_eq!(stage.fire_due(worker).await, 1);
         assert_eq!(stage.claimed(worker, 10).await, [claim.fence.task]);
+    }
+);
+
+both!(
+    async fn a_deferral_of_what_was_called_off_ends_it_among_other_answers(stage: Stage) {
+        let worker = stage.worker().await;
+        stage.store.enqueue_all(vec![work(), work(), work(), work()]).await.unwrap();
+        let claims = stage.claims(worker, 4).await;
+        stage.store.cancel(claims[1].fence.task, "no").await.unwrap();
+        let again = |claim: &Claim| stage.again(claim, 2, Why::Retry, stage.now() + 1_000);
+        let stale = Fence { generation: 7, ..claims[3].fence };
+        let answers = vec![
+            Answer::Defer(again(&claims[0])),
+            Answer::Defer(again(&claims[1])),
+            Answer::End(stage.ending(worker, &claims[2], &End::succeeded(json!(0)))),
+            Answer::Defer(Deferring { fence: stale, ..again(&claims[3]) }),
+        ];
+        let settled = commit!(stage.store, db => stage.store.settle(db, worker, answers));
+        assert_eq!((settled.deferred.len(), settled.ended.len()), (1, 2));
+        let mut states = Vec::new();
+        for claim in &claims {
+            states.push(stage.state_of(claim.fence.task).await);
+        }
+        assert_eq!(states, ["deferred", "cancelled", "succeeded", "running"]);
     }
 );

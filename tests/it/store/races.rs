@@ -12,7 +12,7 @@ use reveille::{
         history::Why,
         replica::{self, Beat},
         signal::Signal,
-        task::{self, Cancelled},
+        task::{self, Answer, Cancelled, Claim},
         trigger,
     },
     task::{End, TaskState, WaitFailed, WaitFailure},
@@ -20,6 +20,7 @@ use reveille::{
     wait,
 };
 use serde_json::json;
+use tokio::sync::Barrier;
 
 use crate::stage::{Fake, Stage, scope, work};
 
@@ -221,6 +222,46 @@ on_postgres!(
 );
 
 on_postgres!(
+    async fn two_workers_who_store_different_answers_never_deadlock(stage: Stage) {
+        let (lost, heir) = (stage.worker().await, stage.worker().await);
+        for attempt in 0..TRIES {
+            stage.store.enqueue_all((0..60).map(|_| work()).collect()).await.unwrap();
+            let claims = stage.claims(heir, 60).await;
+            // One has lost the tasks to the other, and does not know: every second task is over, the rest wait.
+            let answers = |who, shift: usize| {
+                let answer = |(at, claim): (usize, &Claim)| {
+                    if (at + shift).is_multiple_of(2) {
+                        Answer::End(stage.ending(who, claim, &End::succeeded(json!(0))))
+                    } else {
+                        Answer::Defer(stage.again(claim, 2, Why::Retry, stage.now() + 1_000))
+                    }
+                };
+                claims.iter().enumerate().map(answer).collect::<Vec<_>>()
+            };
+            let barrier = Barrier::new(3);
+            let settle = async |who, answers| {
+                let mut tx = stage.begin().await;
+                barrier.wait().await;
+                let settled = stage.store.settle(&mut tx.db(), who, answers).await.unwrap();
+                tx.commit().await.unwrap();
+                settled.ended.len() + settled.deferred.len()
+            };
+            let put_back = async {
+                let fences: Vec<_> = claims.iter().rev().map(|claim| claim.fence).collect();
+                let mut tx = stage.begin().await;
+                barrier.wait().await;
+                task::put_back(&mut tx.db(), lost, stage.now(), &fences).await.unwrap();
+                tx.commit().await.unwrap();
+            };
+            let theirs = answers(lost, attempt);
+            let ((lost, settled), ()) =
+                join(join(settle(lost, theirs), settle(heir, answers(heir, attempt + 1))), put_back).await;
+            assert_eq!((lost, settled), (0, 60));
+        }
+    }
+);
+
+on_postgres!(
     async fn releasing_what_another_fires_never_deadlocks(stage: Stage) {
         for _ in 0..TRIES {
             let (holder, fences) = stage.held(60).await;
@@ -358,9 +399,94 @@ on_postgres!(
         let mut ending = stage.begin().await;
         let end = stage.ending(worker, &claim, &End::succeeded(json!(1)));
         within!(ending, db => task::end(db, stage.now(), &[end]));
-        assert_eq!(stage.overtaken(ending, stage.store.enqueue(work().id(task))).await.unwrap(), task);
+        // It is there, and nobody has to wait to know that.
+        assert_eq!(stage.store.enqueue(work().id(task)).await.unwrap(), task);
+        ending.commit().await.unwrap();
+        assert_eq!(stage.store.enqueue(work().id(task)).await.unwrap(), task);
         assert_eq!(stage.state_of(task).await, "succeeded");
         assert!(stage.claims(worker, 10).await.is_empty(), "it would run twice");
+    }
+);
+
+on_postgres!(
+    async fn enqueuing_what_is_there_holds_up_nobody(stage: Stage) {
+        let worker = stage.worker().await;
+        let task = stage.store.enqueue(work().dedupe("k")).await.unwrap();
+        let over = stage.store.enqueue(work().dedupe_within("w", Duration::from_secs(1))).await.unwrap();
+        let mut calling = stage.begin().await;
+        let again = vec![work().id(task), work().dedupe("k"), work().dedupe_within("w", Duration::from_secs(9))];
+        let known = within!(calling, db => stage.store.enqueue_in(db, again));
+        assert_eq!(known, [task, task, over]);
+
+        // The caller goes on with something else, and its transaction stays open.
+        for claim in stage.claims(worker, 10).await {
+            assert!(stage.finish(worker, &claim, &End::succeeded(json!(0))).await);
+        }
+        let next = stage.store.enqueue(work().dedupe("k")).await.unwrap();
+        assert_ne!(next, task, "the key is free with the end of its task");
+        stage.turn(Duration::from_secs(1));
+        assert_ne!(stage.store.enqueue(work().dedupe_within("w", Duration::from_secs(9))).await.unwrap(), over);
+        calling.commit().await.unwrap();
+        assert_eq!(stage.claims(worker, 10).await.len(), 2);
+    }
+);
+
+on_postgres!(
+    async fn one_id_from_two_at_once_is_one_task_whatever_becomes_of_the_first(stage: Stage) {
+        for (commits, ends) in [(true, false), (true, true), (false, false)] {
+            let (id, worker) = (TaskId::mint(), stage.worker().await);
+            let mut first = stage.begin().await;
+            within!(first, db => stage.store.enqueue_in(db, vec![work().id(id)]));
+            if ends {
+                let claims = within!(first, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1));
+                let end = stage.ending(worker, &claims[0], &End::succeeded(json!(0)));
+                within!(first, db => task::end(db, stage.now(), &[end]));
+            }
+            stage.turn(Duration::from_millis(1));
+            let over = async {
+                stage.blocked(1).await;
+                if commits { first.commit().await.unwrap() } else { drop(first) }
+            };
+            let (second, ()) = join(stage.store.enqueue(work().id(id).dedupe("k")), over).await;
+            assert_eq!(second.unwrap(), id);
+
+            let expected: &[&str] = if ends { &["enqueued", "claimed", "finished"] } else { &["enqueued"] };
+            assert_eq!(stage.history_of(id).await, expected);
+            let other = stage.store.enqueue(work().dedupe("k")).await.unwrap();
+            assert_eq!(other == id, !commits, "what adds nothing takes no key");
+            for claim in stage.claims(worker, 10).await {
+                assert!(stage.finish(worker, &claim, &End::succeeded(json!(0))).await);
+            }
+        }
+    }
+);
+
+on_postgres!(
+    async fn a_key_that_is_over_goes_to_one_of_two_at_once(stage: Stage) {
+        let second = Duration::from_secs(1);
+        stage.store.enqueue(work().dedupe_within("k", second)).await.unwrap();
+        stage.turn(second);
+        let mut first = stage.begin().await;
+        let taken = within!(first, db => stage.store.enqueue_in(db, vec![work().dedupe_within("k", second)]))[0];
+        let late = stage.overtaken(first, stage.store.enqueue(work().dedupe_within("k", second))).await;
+        assert_eq!(late.unwrap(), taken);
+    }
+);
+
+on_postgres!(
+    async fn what_another_takes_over_is_not_waited_for_by_who_drops_it(stage: Stage) {
+        let (second, kept) = (Duration::from_secs(1), Duration::from_hours(24));
+        for key in ["k", "l"] {
+            stage.store.enqueue(work().dedupe_within(key, second)).await.unwrap();
+        }
+        stage.turn(second);
+        let mut taking = stage.begin().await;
+        let taken = within!(taking, db => stage.store.enqueue_in(db, vec![work().dedupe_within("k", second)]))[0];
+        stage.store.drop_old(kept).await.unwrap();
+        taking.commit().await.unwrap();
+        let nobody = uuid::Uuid::nil();
+        assert_eq!(stage.count("select count(*) from reveille_dedupe where task_id <> $1", nobody).await, 1);
+        assert_eq!(stage.store.enqueue(work().dedupe_within("k", second)).await.unwrap(), taken);
     }
 );
 
