@@ -16,5 +16,6 @@ mod report;
 mod retention;
 mod sealing;
 mod signal;
+mod time;
 mod wake;
 mod writer;

@@ -74,6 +74,20 @@ both!(
 );
 
 both!(
+    async fn no_more_is_taken_over_than_asked_for(stage: Stage) {
+        for _ in 0..5 {
+            stage.store.enqueue(work().when(defer(Fake::default()))).await.unwrap();
+        }
+        let (gone, next) = (stage.triggerer().await, stage.triggerer().await);
+        assert_eq!(stage.leased(gone, 5).await.len(), 5);
+        stage.lose(gone).await;
+        for expected in [2, 2, 1, 0] {
+            assert_eq!(stage.leased(next, 2).await.len(), expected);
+        }
+    }
+);
+
+both!(
     async fn a_dormant_trigger_is_not_leased_before_it_wakes(stage: Stage) {
         let fence = stage.deferred_on(Fake::default()).await;
         let triggerer = stage.triggerer().await;

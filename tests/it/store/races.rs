@@ -308,3 +308,27 @@ on_postgres!(
         assert_eq!(ready(&mut stage.store.read().await.unwrap()).await, ["cancelled"]);
     }
 );
+
+on_postgres!(
+    async fn asking_what_is_held_waits_for_what_is_being_taken(stage: Stage) {
+        // A claim, a lease and a take-over whose commits are under way when their replica asks.
+        let worker = stage.worker().await;
+        stage.enqueue().await;
+        let mut claiming = stage.begin().await;
+        within!(claiming, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 10));
+        let held = async { commit!(stage.store, db => task::held(db, worker)).len() };
+        assert_eq!(stage.overtaken(claiming, held).await, 1);
+
+        stage.store.enqueue(work().when(defer(Fake::default()))).await.unwrap();
+        let (first, second) = (stage.triggerer().await, stage.triggerer().await);
+        for (taker, before) in [(first, None), (second, Some(first))] {
+            if let Some(before) = before {
+                stage.lose(before).await;
+            }
+            let mut leasing = stage.begin().await;
+            within!(leasing, db => trigger::lease(db, taker, &scope(&["fake"]), stage.now(), 10));
+            let held = async { commit!(stage.store, db => trigger::held(db, taker)).len() };
+            assert_eq!(stage.overtaken(leasing, held).await, 1);
+        }
+    }
+);

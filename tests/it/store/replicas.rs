@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use reveille::{
     id::Incarnation,
-    store::replica::{self, Beat, Card, Peer, Role},
+    store::{
+        replica::{self, Beat, Card, Peer, Role},
+        undo,
+    },
 };
 
-use crate::stage::{Fake, Stage, card};
+use crate::stage::{Fake, Stage, card, scope};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -122,6 +125,25 @@ both!(
         let next = stage.triggerer().await;
         stage.leased(next, 10).await;
         assert_eq!(forget().await, [live]);
+    }
+);
+
+both!(
+    async fn a_gone_replica_is_remembered_as_long_as_it_was_to_undo_something(stage: Stage) {
+        let (gone, next) = (stage.triggerer().await, stage.triggerer().await);
+        let fence = stage.deferred_on(Fake::default()).await;
+        stage.store.cancel(fence.task, "no").await.unwrap();
+        let undoes = async |who| commit!(stage.store, db => undo::lease(db, who, &scope(&["fake"]), stage.now(), 10));
+        assert_eq!(undoes(gone).await.len(), 1);
+        stage.lose(gone).await;
+        stage.turn(Duration::from_hours(1));
+        let is_known = async || {
+            commit!(stage.store, db => replica::forget(db, stage.now()));
+            commit!(stage.store, db => replica::list(db)).iter().any(|known| known.incarnation == gone.0)
+        };
+        assert!(is_known().await, "or nobody could tell that its work is free");
+        assert_eq!(undoes(next).await.len(), 1);
+        assert!(!is_known().await);
     }
 );
 
