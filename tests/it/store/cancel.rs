@@ -173,6 +173,39 @@ both!(
 );
 
 both!(
+    async fn what_was_undone_is_told_by_its_live_holder_alone(stage: Stage) {
+        let (gone, next) = (stage.triggerer().await, stage.triggerer().await);
+        let again = Undone::Again(stage.now());
+        for undone in [Undone::Done, again, Undone::Unread(stage.now() + 1), Undone::Dead] {
+            let fence = stage.deferred_on(Fake::default()).await;
+            stage.store.cancel(fence.task, "no").await.unwrap();
+            let undo = stage.undoes(gone).await.pop().unwrap();
+            stage.settle(next, &undo, undone).await;
+            // It is as it was: still the holder's, at its first attempt.
+            let same = stage.undoes(gone).await.pop().unwrap();
+            assert_eq!((same.fence, same.attempt), (undo.fence, 1), "{undone:?}");
+            assert!(stage.undoes(next).await.is_empty());
+            stage.settle(gone, &undo, Undone::Done).await;
+            assert_eq!(stage.undo_rows(fence.task).await, 0);
+        }
+    }
+);
+
+both!(
+    async fn what_is_said_to_be_mine_to_undo_is_given_to_me_again(stage: Stage) {
+        let (holder, other) = (stage.triggerer().await, stage.triggerer().await);
+        let fence = stage.deferred_on(Fake::default()).await;
+        stage.store.cancel(fence.task, "no").await.unwrap();
+        for _ in 0..2 {
+            // The answer to the first may have been lost.
+            let undo = stage.undoes(holder).await.pop().unwrap();
+            assert_eq!((undo.fence.task, undo.attempt), (fence.task, 1));
+            assert!(stage.undoes(other).await.is_empty());
+        }
+    }
+);
+
+both!(
     async fn what_is_to_be_undone_is_left_by_those_who_cannot(stage: Stage) {
         let task = stage.store.enqueue(work().queue("here").when(defer(Fake::default()))).await.unwrap();
         stage.store.cancel(task, "no").await.unwrap();

@@ -37,6 +37,29 @@ both!(
 );
 
 both!(
+    async fn an_event_is_stored_in_the_transaction_that_moves_its_task(stage: Stage) {
+        let triggerer = stage.triggerer().await;
+        let fence = stage.deferred_on(Fake::default()).await;
+        let firing = Firing { fence, event: resume("seen"), holder: triggerer };
+        let event = json!("seen");
+        for committed in [false, true] {
+            let mut tx = stage.begin().await;
+            let (receipts, _) = within!(tx, db => stage.store.fire(db, std::slice::from_ref(&firing)));
+            assert_eq!(receipts, [ACCEPTED]);
+            // Until the commit nobody sees any of it: the wait stands, and whoever holds it next looks again.
+            let before = stage.whole(fence.task).await;
+            assert_eq!((before.brief.state.as_str(), before.event), ("deferred", None));
+            assert_eq!(before.wait.map(|wait| wait.holder), Some(None));
+            if committed {
+                tx.commit().await.unwrap();
+            }
+        }
+        assert_eq!((stage.state_of(fence.task).await, stage.payload_of(fence.task).await), ("ready".to_owned(), event));
+        assert!(stage.whole(fence.task).await.wait.is_none());
+    }
+);
+
+both!(
     async fn an_event_fired_again_was_accepted(stage: Stage) {
         let (worker, triggerer) = (stage.worker().await, stage.triggerer().await);
         for event in [resume("once"), Event::succeed("once").unwrap()] {
@@ -175,6 +198,11 @@ both!(
         let receipts = stage.fire_all(&[firing(&first), firing(&second), firing(&first)]).await;
         assert_eq!(receipts, [ACCEPTED, REFUSED, ACCEPTED]);
         assert_eq!(stage.payload_of(fence.task).await, json!("first"));
+
+        let fence = stage.deferred_on(Fake::default()).await;
+        let firing = |event: &Event| Firing { fence, event: event.clone(), holder };
+        assert_eq!(stage.fire_all(&[firing(&first), firing(&second)]).await, [ACCEPTED, REFUSED]);
+        assert_eq!(stage.state_of(fence.task).await, "ready");
     }
 );
 
