@@ -94,6 +94,11 @@ impl Error {
         matches!(self, Self::Outage { .. })
     }
 
+    /// Whether the database did not answer in time: less at once may be quick enough.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::Outage { source, .. } if source.is::<tokio::time::error::Elapsed>())
+    }
+
     /// A value that is not JSON, or not the JSON expected.
     pub(crate) fn json(what: &str, error: &serde_json::Error) -> Self {
         Self::Invalid(format!("{what} cannot be written as JSON: {error}"))

@@ -5,6 +5,7 @@
 //! `.sql` files. PostgreSQL's take whole batches as arrays; SQLite's take one row and run once each, as there is no
 //! network to cross, and are several statements, as SQLite changes no data in a `with`.
 
+mod batch;
 pub mod event;
 pub mod examine;
 pub mod history;
@@ -32,7 +33,9 @@ use std::{sync::Arc, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Database, PgConnection, PgPool, Postgres, SqliteConnection, SqlitePool, pool::PoolConnection};
 
+pub(crate) use self::batch::{halves, json_size, parts};
 pub use self::{
+    batch::BATCH,
     connect::{Options, Url},
     enqueue::NewTask,
     failure::Verdict,
@@ -46,9 +49,6 @@ use crate::{
     id::TaskId,
     vault::{Purpose, Sealed, Vault},
 };
-
-/// The most rows that one statement takes. Larger batches are cut by the caller.
-pub const BATCH: usize = 500;
 
 /// How long one transaction may take, seen from here. The server ends a statement a second later (see its time-outs in `connect`), and
 /// a lease is longer than both: what was given up on is over before anybody else may take its rows.

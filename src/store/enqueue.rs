@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{BATCH, Db, Store, doing, each, wait::Wait, wake::Topic};
+use super::{BATCH, Db, Store, doing, each, parts, wait::Wait, wake::Topic};
 use crate::{
     clock::millis,
     error::{Error, Result},
@@ -211,6 +211,13 @@ struct Row {
     took_key: bool,
 }
 
+impl Row {
+    /// In bytes, as far as it is large.
+    fn size(&self) -> usize {
+        self.step.len() + self.wait.as_ref().map_or(0, Wait::size)
+    }
+}
+
 impl Store {
     /// Adds a task in a transaction of its own; answers with its id, or that of the one that was there.
     ///
@@ -291,8 +298,8 @@ impl Store {
         {
             super::trigger::know_kinds(db, kind).await?;
         }
-        for rows in rows.chunks(BATCH) {
-            let mut made = insert(db, now, rows).await?;
+        for rows in parts(rows, BATCH, Row::size) {
+            let mut made = insert(db, now, &rows).await?;
             // Only an id of a caller's can be another's as well.
             let shared = rows.iter().filter(|row| row.task.id.is_some() && made.contains(&row.id)).map(|row| row.id);
             for ended in take_back(db, now, &shared.collect::<Vec<_>>()).await? {

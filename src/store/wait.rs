@@ -53,6 +53,11 @@ impl Wait {
         self.passive
     }
 
+    /// In bytes, as far as it is large.
+    pub(crate) fn size(&self) -> usize {
+        self.spec.as_ref().map_or(0, Vec::len)
+    }
+
     /// When it begins, in milliseconds.
     pub(crate) fn since(&self) -> i64 {
         self.since

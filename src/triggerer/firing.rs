@@ -18,7 +18,7 @@ use crate::{
     error::Result,
     outage::Outage,
     presence::Presence,
-    store::{BATCH, Verdict, event},
+    store::{BATCH, Verdict, event, halves},
     task::{WaitFailed, WaitFailure},
 };
 
@@ -70,7 +70,7 @@ impl Firing {
     async fn fire(&self, fires: Vec<Finding>, outage: &mut Outage) -> Vec<Finding> {
         let mut unstorable = Vec::new();
         let mut parts = vec![fires];
-        while let Some(mut part) = parts.pop() {
+        while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
@@ -82,15 +82,17 @@ impl Firing {
                     self.settled(part, &receipts);
                 }
                 Err(error) if error.is_outage() => {
+                    let is_late = error.is_late() && part.len() > 1;
                     let backoff = outage.note::<()>(&Err(error)).unwrap_or_default();
                     self.clock.sleep(backoff).await;
-                    parts.push(part);
+                    if is_late {
+                        parts.extend(halves(part));
+                    } else {
+                        parts.push(part);
+                    }
                 }
                 // One of them cannot be stored: halve until it is alone.
-                Err(_) if part.len() > 1 => {
-                    let rest = part.split_off(part.len() / 2);
-                    parts.extend([part, rest]);
-                }
+                Err(_) if part.len() > 1 => parts.extend(halves(part)),
                 Err(error) => {
                     let failed = WaitFailed {
                         reason: WaitFailure::Fatal,

@@ -15,6 +15,7 @@ use crate::{
     store::{
         BATCH, Scope, Store, Url, Verdict,
         event::Firing,
+        json_size, parts,
         trigger::{self, Lease},
         undo::{self, Undone},
         wake::Topic,
@@ -176,10 +177,10 @@ impl Home for DatabaseHome {
     async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>> {
         let (mut receipts, mut ended) = (Vec::with_capacity(batch.len()), Vec::new());
         // After an error the whole batch comes again: what was stored of it was accepted.
-        for part in batch.chunks(self.at_once()) {
+        for part in parts(batch, self.at_once(), |firing| json_size(&firing.event)) {
             let fired = within("firing", async {
                 let mut tx = self.store.begin().await?;
-                let fired = self.store.fire(&mut tx.db(), part).await?;
+                let fired = self.store.fire(&mut tx.db(), &part).await?;
                 tx.commit().await?;
                 Ok(fired)
             });

@@ -14,8 +14,9 @@ use crate::{
     outage::Outage,
     presence::Presence,
     store::{
-        BATCH, Store,
+        BATCH, Store, halves,
         history::Why,
+        json_size, parts,
         task::{Answer, Deferring, Ending},
         wait::Wait,
         wake::Topic,
@@ -60,8 +61,8 @@ impl Settling {
         let mut outage = Outage::of("storing what steps answered", self.store.clock());
         let mut batch = Vec::with_capacity(BATCH);
         while ends.recv_many(&mut batch, BATCH).await > 0 {
-            let mut parts = vec![std::mem::take(&mut batch)];
-            while let Some(mut part) = parts.pop() {
+            let mut parts = parts(batch.drain(..), BATCH, Ended::size);
+            while let Some(part) = parts.pop() {
                 if self.presence.gone().is_cancelled() {
                     self.free(&part);
                     continue;
@@ -74,15 +75,17 @@ impl Settling {
                         self.follow_up(done).await;
                     }
                     Err(error) if error.is_outage() => {
+                        let is_late = error.is_late() && part.len() > 1;
                         let backoff = outage.note::<()>(&Err(error)).unwrap_or_default();
                         self.store.clock().sleep(backoff).await;
-                        parts.push(part);
+                        if is_late {
+                            parts.extend(halves(part));
+                        } else {
+                            parts.push(part);
+                        }
                     }
                     // One of them cannot be stored: halve until it is alone.
-                    Err(_) if part.len() > 1 => {
-                        let rest = part.split_off(part.len() / 2);
-                        parts.extend([part, rest]);
-                    }
+                    Err(_) if part.len() > 1 => parts.extend(halves(part)),
                     Err(error) => {
                         let task = part[0].fence.task;
                         tracing::error!(task.id = %task, "what task {task} answered cannot be stored: {}", error.chain());
@@ -160,6 +163,15 @@ struct Stored {
 }
 
 impl Ended {
+    /// In bytes, as far as it is large.
+    fn size(&self) -> usize {
+        match &self.outcome {
+            Outcome::End(end, _) => json_size(end),
+            Outcome::Defer { step, wait } => step.len() + wait.size(),
+            Outcome::Retry(wait) | Outcome::Snooze(wait) => wait.size(),
+        }
+    }
+
     /// As it goes to the database.
     fn answer(&self, store: &Store, me: Incarnation) -> Result<Answer> {
         let (step, attempt, why, wait) = match &self.outcome {
