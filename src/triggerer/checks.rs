@@ -153,11 +153,11 @@ impl<'a> Checks<'a> {
         let check = self.running.spawn(async move {
             // An author's hooks may panic too: all of them are called here.
             let answer = AssertUnwindSafe(check(&*trigger, &cx, &lasting)).catch_unwind().await;
-            let interval = std::panic::catch_unwind(AssertUnwindSafe(|| trigger.spacing().interval()));
+            let interval = std::panic::catch_unwind(AssertUnwindSafe(|| trigger.spacing().interval(waited)));
             let answer = answer.unwrap_or_else(|panic| Err(panicked(&*panic)));
             let (interval, answer) = match interval {
                 Ok(interval) => (interval, answer),
-                Err(panic) => (Spacing::default().interval(), Err(panicked(&*panic))),
+                Err(panic) => (Spacing::default().interval(waited), Err(panicked(&*panic))),
             };
             Checked { fence, trigger, cx, answer, interval }
         });

@@ -1,23 +1,35 @@
 //! Why a check could not tell.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 /// A check that could not tell. Any standard error becomes one that may be tried again, by `?`.
 #[derive(Debug)]
 pub struct Error {
     fatal: bool,
+    after: Option<Duration>,
     source: Box<dyn StdError + Send + Sync>,
 }
 
 impl Error {
     /// The look failed; another may succeed. Back-off is the runtime's work.
     pub fn again(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { fatal: false, source: source.into() }
+        Self { fatal: false, after: None, source: source.into() }
     }
 
     /// No further look can succeed: the wait ends badly.
     pub fn fatal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { fatal: true, source: source.into() }
+        Self { fatal: true, after: None, source: source.into() }
+    }
+
+    /// Not before this much time has passed: what was asked has said so, by a `Retry-After` header, say.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self { after: Some(delay), ..self }
+    }
+
+    /// How long no further look is to be made, if what was asked has said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.after
     }
 
     /// Whether no further look can succeed.

@@ -31,7 +31,7 @@ mod trigger;
 pub use context::{Context, Memory};
 pub use error::Error;
 pub use event::{Answer, Event, Outcome, Receipt};
-pub use spacing::Spacing;
+pub use spacing::{Growing, Spacing};
 pub use trigger::{Key, Trigger, Wait};
 
 pub use async_trait::async_trait;

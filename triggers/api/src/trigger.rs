@@ -40,6 +40,18 @@ pub trait Trigger: fmt::Debug + Send + Sync {
         Spacing::default()
     }
 
+    /// What the checks go to: a host and port, say. At most so many checks (16 unless configured) go to one destination
+    /// at a time, so that a slow one delays no other. `None`: they are only bounded all together.
+    fn destination(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether equal specs may be checked once for all tasks that wait for them on one replica. Such a check knows of no
+    /// task: its [`Context::since`] is when the check began. What consumes from a source must not be shared.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// How long one check may take; `None` for a check that lasts, such as one that listens on a connection.
     fn time_out(&self) -> Option<Duration> {
         Some(Duration::from_secs(30))

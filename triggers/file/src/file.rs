@@ -138,7 +138,7 @@ impl Trigger for File {
     }
 
     fn validate(&self) -> Result<(), Error> {
-        if self.every.interval().is_zero() {
+        if self.every.interval(Duration::ZERO).is_zero() {
             return Err(Error::fatal("`every` is zero: write how far apart the looks are, such as \"1s\""));
         }
         self.place().map(|_| ())
