@@ -4,17 +4,31 @@ use std::{any::Any, fmt, sync::Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::Config;
+
 /// What one check is given: the clock, the start of the wait, and what the previous check on this replica left.
 pub struct Context {
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     since: Timestamp,
     memory: Memory,
+    config: Config,
 }
 
 impl Context {
     /// A context that reads the time from `now`, for a wait that began at `since`.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static, since: Timestamp, memory: Memory) -> Self {
-        Self { now: Box::new(now), since, memory }
+        Self { now: Box::new(now), since, memory, config: Config::default() }
+    }
+
+    /// With what the configuration of this replica has for triggers.
+    #[must_use]
+    pub fn with_config(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+
+    /// What the configuration of this replica has for triggers: connections with their secrets, and settings by kind.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The database's time, carried on by this host's monotonic clock. Never the host's wall clock.

@@ -22,12 +22,14 @@
 //! }
 //! ```
 
+mod config;
 mod context;
 mod error;
 mod event;
 mod spacing;
 mod trigger;
 
+pub use config::Config;
 pub use context::{Context, Memory};
 pub use error::Error;
 pub use event::{Answer, Event, Outcome, Receipt};
