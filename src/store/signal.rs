@@ -91,7 +91,15 @@ impl Store {
     /// If the database does not answer: the next period's match does it again.
     pub async fn match_keys(&self, keys: &[String], who: Option<Incarnation>) -> Result<usize> {
         let mut resumed = 0;
-        for key in keys {
+        // One look at all of them, as most have nothing to be matched.
+        let came = match keys {
+            [] | [_] => keys.to_vec(),
+            several => {
+                let now = self.clock().now_ms();
+                self.reading("looking for what has come", async |db| came(db, now, several).await).await?
+            }
+        };
+        for key in &came {
             let matched = match key.strip_prefix("task:") {
                 Some(id) => self.match_task(key, id, who).await,
                 None => self.match_signals(key, who).await,
@@ -296,11 +304,17 @@ async fn unmatched(db: &mut Db<'_>, now: i64, cursor: &str) -> Result<(Vec<Strin
         each!(&mut *db, c => sqlx::query_scalar(page).bind(cursor).bind(PAGE).fetch_all(&mut **c).await)
             .map_err(doing("looking for who waits"))?;
     let next = if keys.len() as i64 == PAGE { keys.last().cloned() } else { None };
-    let (tasks, signals): (Vec<String>, Vec<String>) = keys.into_iter().partition(|key| key.starts_with("task:"));
-    let ids: Vec<Uuid> = tasks.iter().filter_map(|key| key.strip_prefix("task:")?.parse().ok()).collect();
-    let mut matched = signalled(db, now, &signals).await.map_err(doing("matching again"))?;
-    matched.extend(finished(db, &ids).await.map_err(doing("matching again"))?.iter().map(|id| format!("task:{id}")));
-    Ok((matched, next))
+    Ok((came(db, now, &keys).await?, next))
+}
+
+/// For which of these keys something has come.
+async fn came(db: &mut Db<'_>, now: i64, keys: &[String]) -> Result<Vec<String>> {
+    let ids: Vec<Uuid> = keys.iter().filter_map(|key| key.strip_prefix("task:")?.parse().ok()).collect();
+    let mut came = signalled(db, now, keys).await.map_err(doing("looking for signals"))?;
+    came.extend(
+        finished(db, &ids).await.map_err(doing("looking for finished tasks"))?.iter().map(|id| format!("task:{id}")),
+    );
+    Ok(came)
 }
 
 /// For which of these keys a signal lies ready.

@@ -115,6 +115,7 @@ fn all(kind: &str, value: &str) -> String {
 }
 
 /// Each hot statement with what it is given: a batch of rows that it can move.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'static str, String)> {
     let (now, me) = ("1000000::bigint", format!("'{worker}'::uuid"));
     let holder = format!("'{triggerer}'::uuid");

@@ -143,7 +143,7 @@ macro_rules! on_both {
 
 on_both!(
     async fn the_store_does_what_the_model_says(backend: Backend) {
-        agrees(backend).await
+        agrees(backend).await;
     }
 );
 

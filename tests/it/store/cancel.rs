@@ -152,7 +152,7 @@ both!(
         let undo = stage.undoes(older).await.pop().unwrap();
         stage.settle(older, &undo, Undone::Unread(stage.now() + 60_000)).await;
         assert!(stage.undoes(older).await.is_empty());
-        stage.turn(Duration::from_secs(60));
+        stage.turn(Duration::from_mins(1));
         assert_eq!(stage.undoes(newer).await.pop().unwrap().attempt, 1);
     }
 );

@@ -39,7 +39,7 @@ both!(
         let longest = async || commit!(stage.store, db => replica::longest_lease(db));
         assert_eq!(longest().await, 0);
         stage.worker().await;
-        let lease = Duration::from_secs(60);
+        let lease = Duration::from_mins(1);
         let patient = stage.join_with(Card { lease, ..card(Role::Triggerer, "fake") }).await;
         assert_eq!(longest().await, 60_000);
         stage.leave(patient).await;
@@ -85,7 +85,7 @@ on_postgres!(
                 let renew = async { within!(renewing, db => replica::renew(db, peer, 0, now)) };
                 let commit = async {
                     stage.blocked(1).await;
-                    declaring.commit().await.unwrap()
+                    declaring.commit().await.unwrap();
                 };
                 (futures::join!(renew, commit).0, declared)
             };

@@ -31,10 +31,6 @@ fn all() -> Filter {
     Filter { limit: 100, ..Filter::default() }
 }
 
-fn word(word: &str) -> Option<String> {
-    Some(word.to_owned())
-}
-
 both!(
     async fn tasks_are_listed_the_latest_first_whether_they_have_ended_or_not(stage: Stage) {
         let worker = stage.worker().await;
@@ -42,18 +38,21 @@ both!(
         let claim = stage.claim(worker).await;
         assert!(stage.finish(worker, &claim, &End::succeeded(json!(1))).await);
         let second = stage.store.enqueue(NewTask::named("other", json!(0)).queue("q")).await.unwrap();
-        let third = stage.deferred_on(wait::Timer::after(Duration::from_secs(60))).await.task;
+        let third = stage.deferred_on(wait::Timer::after(Duration::from_mins(1))).await.task;
         let batch = BatchId::mint();
         let fourth = stage.store.enqueue(work().batch(batch)).await.unwrap();
 
         assert_eq!(stage.listed(all()).await, [fourth, third, second, first]);
         assert_eq!(stage.listed(Filter { limit: 2, ..all() }).await, [fourth, third]);
-        assert_eq!(stage.listed(Filter { state: word("succeeded"), ..all() }).await, [first]);
-        assert_eq!(stage.listed(Filter { state: word("ready"), ..all() }).await, [fourth, second]);
-        assert_eq!(stage.listed(Filter { name: word("work"), state: word("deferred"), ..all() }).await, [third]);
-        assert_eq!(stage.listed(Filter { queue: word("q"), ..all() }).await, [second]);
+        assert_eq!(stage.listed(Filter { state: Some("succeeded".to_owned()), ..all() }).await, [first]);
+        assert_eq!(stage.listed(Filter { state: Some("ready".to_owned()), ..all() }).await, [fourth, second]);
+        assert_eq!(
+            stage.listed(Filter { name: Some("work".to_owned()), state: Some("deferred".to_owned()), ..all() }).await,
+            [third]
+        );
+        assert_eq!(stage.listed(Filter { queue: Some("q".to_owned()), ..all() }).await, [second]);
         assert_eq!(stage.listed(Filter { batch: Some(batch.0), ..all() }).await, [fourth]);
-        assert!(stage.listed(Filter { name: word("nobody"), ..all() }).await.is_empty());
+        assert!(stage.listed(Filter { name: Some("nobody".to_owned()), ..all() }).await.is_empty());
 
         let mut tx = stage.store.read().await.unwrap();
         let briefs = report::list(&mut tx.db(), &all()).await.unwrap();
@@ -64,7 +63,7 @@ both!(
 
 both!(
     async fn a_task_shows_what_it_waits_for(stage: Stage) {
-        let fence = stage.deferred(&defer(wait::Signal::new("k")).deadline(Duration::from_secs(60)).or_resume()).await;
+        let fence = stage.deferred(&defer(wait::Signal::new("k")).deadline(Duration::from_mins(1)).or_resume()).await;
         let wait = stage.whole(fence.task).await.wait.unwrap();
         assert_eq!((wait.kind.as_str(), wait.passive, wait.or_resume, wait.wake_at), ("signal", true, true, None));
         assert_eq!(
