@@ -14,6 +14,7 @@ mod undoing;
 
 use std::{sync::Arc, time::Duration};
 
+use reveille_trigger::Config;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -53,10 +54,14 @@ pub struct Settings {
     pub lease: Duration,
     /// How many checks run at once.
     pub checks: usize,
+    /// How many of them go to one destination at once.
+    pub checks_per_destination: usize,
     /// A trigger that sleeps longer than this between checks is given back meanwhile: dormant, it costs no memory.
     pub horizon: Duration,
     /// How long results and history are kept.
     pub kept: Duration,
+    /// What triggers may read: connections with their secrets, and settings by kind.
+    pub config: Config,
 }
 
 impl Default for Settings {
@@ -67,8 +72,10 @@ impl Default for Settings {
             label: "triggerer".to_owned(),
             lease: Duration::from_secs(10),
             checks: 256,
+            checks_per_destination: 16,
             horizon: Duration::from_mins(1),
             kept: Duration::from_hours(7 * 24),
+            config: Config::default(),
         }
     }
 }
@@ -80,8 +87,10 @@ impl Settings {
                 "a triggerer with a capacity of 0 would hold nothing: give it at least 1".to_owned(),
             ));
         }
-        if self.checks == 0 {
-            return Err(Error::Invalid("a triggerer needs room for at least 1 check at once".to_owned()));
+        if self.checks == 0 || self.checks_per_destination == 0 {
+            return Err(Error::Invalid(
+                "a triggerer needs room for at least 1 check at once, overall and per destination".to_owned(),
+            ));
         }
         if self.lease < SHORTEST_LEASE {
             return Err(Error::Invalid(format!("a lease is at least {} s", SHORTEST_LEASE.as_secs())));

@@ -1,11 +1,13 @@
 //! Running checks as they fall due.
 //!
-//! Between checks a trigger is an entry in a heap. A check runs in a task of its own, bounded in number and time, so that
-//! one that panics, hangs or is slow touches no other. No check begins while this replica is parked.
+//! Between checks a trigger is an entry in a heap. A check runs in a task of its own, bounded in time, and in number both
+//! overall and per destination, so that one that panics, hangs or is slow touches no other. No check begins while this
+//! replica is parked.
+
+mod schedule;
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
+    collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -19,6 +21,7 @@ use reveille_trigger::{Answer, Context, Event, Memory, Spacing, Timestamp, Trigg
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::schedule::{Destination, Next, Schedule};
 use super::{Settings, holding::Holdings};
 use crate::{
     clock::{Clock, millis},
@@ -34,6 +37,15 @@ const PARKED: Duration = Duration::from_millis(100);
 
 /// The longest back-off after checks that could not tell.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+
+/// The longest that an answer may ask us to stay away.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+/// How long a trigger may be overdue and still be checked at once.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Over how long the first checks of triggers that change hands are spread at most.
+const LONGEST_SPREAD: Duration = Duration::from_secs(30);
 
 /// What a check found, with what its trigger is told of it.
 #[derive(Debug)]
@@ -61,9 +73,10 @@ pub(super) struct Checks<'a> {
     holdings: Arc<Holdings>,
     settings: &'a Settings,
     found: mpsc::Sender<Finding>,
-    /// By when they are due, in milliseconds of the monotonic clock.
-    due: BinaryHeap<Reverse<(i64, Fence)>>,
+    schedule: Schedule,
     running: JoinSet<Checked>,
+    /// Where the running checks go to.
+    going: HashMap<tokio::task::Id, Destination>,
     /// How many of these last, such as those that listen: they hold a slot of the capacity, and none of the checks.
     lasting: Arc<AtomicUsize>,
 }
@@ -91,8 +104,9 @@ impl<'a> Checks<'a> {
             holdings,
             settings,
             found,
-            due: BinaryHeap::new(),
+            schedule: Schedule::new(settings.checks_per_destination),
             running: JoinSet::new(),
+            going: HashMap::new(),
             lasting: Arc::default(),
         }
     }
@@ -103,13 +117,22 @@ impl<'a> Checks<'a> {
             let pause = self.start_due();
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(fence) = arrivals.recv() => self.due.push(Reverse((millis(self.clock.monotonic()), fence))),
-                Some(joined) = self.running.join_next() => match joined {
-                    Ok(checked) => self.settle(checked).await,
-                    // What is no longer held is not checked to its end.
-                    Err(dropped) if dropped.is_cancelled() => {}
-                    Err(error) => tracing::error!("a check was lost: {error}"),
-                },
+                Some(fence) = arrivals.recv() => self.adopt(fence),
+                Some(joined) = self.running.join_next_with_id() => {
+                    let id = match &joined {
+                        Ok((id, _)) => *id,
+                        Err(error) => error.id(),
+                    };
+                    if let Some(destination) = self.going.remove(&id) {
+                        self.schedule.left(&destination);
+                    }
+                    match joined {
+                        Ok((_, checked)) => self.settle(checked).await,
+                        // What is no longer held is not checked to its end.
+                        Err(dropped) if dropped.is_cancelled() => {}
+                        Err(error) => tracing::error!("a check was lost: {error}"),
+                    }
+                }
                 () = self.clock.sleep(pause) => {}
             }
         }
@@ -126,34 +149,52 @@ impl<'a> Checks<'a> {
             return PARKED;
         }
         let now = millis(self.clock.monotonic());
-        while let Some(Reverse((at, fence))) = self.due.peek().copied() {
-            if at > now {
-                return Duration::from_millis((at - now).cast_unsigned());
+        while self.running.len().saturating_sub(self.lasting.load(Ordering::Relaxed)) < self.settings.checks {
+            let destination = |fence| self.holdings.with(fence, |holding| holding.destination.clone()).flatten();
+            match self.schedule.next(now, destination) {
+                Next::Begin(fence, destination) => self.start(fence, destination),
+                Next::At(at) => return Duration::from_millis((at - now).cast_unsigned()),
+                Next::Nothing => break,
             }
-            if self.running.len().saturating_sub(self.lasting.load(Ordering::Relaxed)) >= self.settings.checks {
-                break;
-            }
-            self.due.pop();
-            self.start(fence);
         }
         // The end of a check, or an arrival, comes first.
         Duration::from_hours(1)
     }
 
-    fn start(&mut self, fence: Fence) {
+    /// What has just begun to wait, or has slept until now, is checked at once. What others had held before is spread over
+    /// its interval: of a replica that was lost there are thousands, whose checks were spread too.
+    fn adopt(&mut self, fence: Fence) {
+        let now = self.clock.now_ms();
+        let first = self.holdings.with(fence, |holding| {
+            let overdue = now - holding.wake_at;
+            if overdue < millis(AT_ONCE) {
+                return 0;
+            }
+            let interval = interval_of(&*holding.trigger, waited(now, holding.since)).unwrap_or_default();
+            let within = millis(interval.min(LONGEST_SPREAD));
+            let within = holding.deadline_at.map_or(within, |deadline_at| within.min(deadline_at - now)).max(0);
+            rand::random_range(0..=within)
+        });
+        if let Some(first) = first {
+            self.schedule.push(millis(self.clock.monotonic()) + first, fence);
+        }
+    }
+
+    fn start(&mut self, fence: Fence, destination: Destination) {
         // One that is no longer held is simply not checked again.
         let Some((trigger, since, memory)) = self
             .holdings
             .with(fence, |holding| (Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory)))
         else {
-            return;
+            return self.schedule.left(&destination);
         };
-        let cx = context(&self.clock, since, memory);
+        let cx = context(&self.clock, since, memory).with_config(self.settings.config.clone());
+        let waited = waited(self.clock.now_ms(), since);
         let lasting = Arc::clone(&self.lasting);
         let check = self.running.spawn(async move {
             // An author's hooks may panic too: all of them are called here.
             let answer = AssertUnwindSafe(check(&*trigger, &cx, &lasting)).catch_unwind().await;
-            let interval = std::panic::catch_unwind(AssertUnwindSafe(|| trigger.spacing().interval(waited)));
+            let interval = interval_of(&*trigger, waited);
             let answer = answer.unwrap_or_else(|panic| Err(panicked(&*panic)));
             let (interval, answer) = match interval {
                 Ok(interval) => (interval, answer),
@@ -161,6 +202,7 @@ impl<'a> Checks<'a> {
             };
             Checked { fence, trigger, cx, answer, interval }
         });
+        self.going.insert(check.id(), destination);
         self.holdings.with(fence, |holding| holding.check = Some(check));
     }
 
@@ -192,7 +234,7 @@ impl<'a> Checks<'a> {
             return self.hand_on(Finding { fence, what: What::Sleep(now + wait), trigger, cx }).await;
         }
         if self.holdings.with(fence, |holding| holding.memory = cx.into_memory()).is_some() {
-            self.due.push(Reverse((millis(self.clock.monotonic()) + wait, fence)));
+            self.schedule.push(millis(self.clock.monotonic()) + wait, fence);
         }
     }
 
@@ -216,8 +258,18 @@ impl<'a> Checks<'a> {
                 "check {failures} in a row of the {kinds} trigger of task {task} could not tell: {error}");
         }
         let doubled = interval.max(Duration::from_millis(100)).saturating_mul(1 << failures.min(16));
-        jittered(doubled.min(LONGEST_BACKOFF).max(interval))
+        let backoff = jittered(doubled.min(LONGEST_BACKOFF).max(interval));
+        backoff.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER))
     }
+}
+
+fn waited(now: i64, since: Timestamp) -> Duration {
+    Duration::from_millis((now - since.as_millisecond()).max(0).cast_unsigned())
+}
+
+/// How far apart its checks are, or the panic of its author's code.
+fn interval_of(trigger: &dyn Trigger, waited: Duration) -> std::thread::Result<Duration> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| trigger.spacing().interval(waited)))
 }
 
 /// A context that reads the shared clock.

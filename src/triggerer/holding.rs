@@ -1,6 +1,6 @@
 //! What this replica holds: the registry that capacity is counted by.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use reveille_trigger::{Context, Memory, Timestamp, Trigger};
@@ -34,6 +34,10 @@ pub(super) struct Holding {
     pub(super) kinds: String,
     pub(super) trigger: Arc<dyn Trigger>,
     pub(super) since: Timestamp,
+    /// When it was due for a look as it was leased, in milliseconds.
+    pub(super) wake_at: i64,
+    /// Where its checks go to.
+    pub(super) destination: Option<Arc<str>>,
     pub(super) deadline_at: Option<i64>,
     /// What the last check left; taken while one runs.
     pub(super) memory: Memory,
@@ -62,9 +66,13 @@ impl Holdings {
     }
 
     pub(super) fn hold(&self, leased: Leased) {
+        let destination =
+            std::panic::catch_unwind(AssertUnwindSafe(|| leased.trigger.destination())).unwrap_or_default();
         let holding = Holding {
             fence: leased.fence,
             kinds: leased.kinds,
+            wake_at: leased.wake_at,
+            destination: destination.map(Arc::from),
             trigger: Arc::from(leased.trigger),
             since: crate::clock::timestamp(leased.since),
             deadline_at: leased.deadline_at,

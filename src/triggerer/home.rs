@@ -35,6 +35,8 @@ pub struct Leased {
     pub trigger: Box<dyn Trigger>,
     /// When the task deferred, in milliseconds of the database's time.
     pub since: i64,
+    /// When it was due for a look.
+    pub wake_at: i64,
     /// When the wait ends badly.
     pub deadline_at: Option<i64>,
 }
@@ -135,6 +137,7 @@ impl DatabaseHome {
                     kinds: lease.kinds,
                     trigger,
                     since: lease.since,
+                    wake_at: lease.wake_at,
                     deadline_at: lease.deadline_at,
                 }),
                 Err(error) => read.unreadable.push(Unreadable {

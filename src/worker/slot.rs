@@ -230,7 +230,9 @@ impl<'a> Look<'a> {
         let answer = tokio::time::timeout(limit, AssertUnwindSafe(self.trigger.check(&cx)).catch_unwind()).await;
         self.memory = cx.into_memory();
         self.fired = matches!(answer, Ok(Ok(Ok(Answer::Fire(_)))));
-        let interval = self.trigger.spacing().interval(waited(clock, self.since));
+        let waited = self.attempts.store.clock().now_ms() - self.since;
+        let waited = Duration::from_millis(waited.max(0).cast_unsigned());
+        let interval = self.trigger.spacing().interval(waited);
         match answer {
             Ok(Ok(Ok(Answer::Fire(event)))) => match event.outcome {
                 Fired::Resume(payload) => Seen::Arrived(Arrival::Woken {
