@@ -11,7 +11,7 @@ mod worker;
 use reveille::{NewTask, Store, done_with, worker as role};
 use serde_json::{Value, json};
 
-use crate::stage::{Kind, Plain, Proxy, Role, Script, Stage, quick};
+use crate::stage::{Kind, Plain, Proxy, Role, Script, Stage, patient, quick};
 
 /// Text that only the statement of one verb has.
 mod statement {
@@ -35,6 +35,13 @@ mod statement {
     pub(super) const ADVANCE: &str = "turn = turn + 1, attempt = 1";
     pub(super) const UNDO: &str = "update reveille_undo u set holder";
     pub(super) const UNDONE: &str = "delete from reveille_undo";
+    pub(super) const UNDO_AGAIN: &str = "set holder = null, attempt = attempt + 1";
+    pub(super) const TAKE_OVER: &str = "set holder = $3, deaths";
+    pub(super) const HELD: &str = "select pg_advisory_xact_lock";
+    pub(super) const PROGRESS: &str = "set progress =";
+    pub(super) const PAUSE: &str = "update reveille_queue set paused_at";
+    pub(super) const FORGET: &str = "delete from reveille_replica";
+    pub(super) const DROP: &str = "delete from reveille_signal";
 }
 
 /// A worker and a triggerer behind a proxy, which cut what they are told to.
@@ -48,6 +55,16 @@ impl Behind {
     async fn both_roles(stage: &Stage) -> Self {
         let mut behind = Self::client(stage).await;
         behind.begin(stage).await;
+        behind
+    }
+
+    /// With leases so long that what they do by the tenth renewal is not done while a test runs.
+    async fn patient_roles(stage: &Stage) -> Self {
+        let mut behind = Self::client(stage).await;
+        behind.roles =
+            vec![Role::triggerer(&behind.store, patient::triggerer()), Role::worker(&behind.store, patient::worker())];
+        stage.live("triggerer").await;
+        stage.live("worker").await;
         behind
     }
 
