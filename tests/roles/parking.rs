@@ -135,6 +135,7 @@ both!(
         happens.open();
         played.until(Seen::Check, checks + 1).await;
         stage.pass(LEASE + ms(100)).await;
+        until("it to be noticed", async || !logged(&["firing does not work"]).is_empty()).await;
         assert_eq!(stage.state_of(task).await, "deferred");
         let seen = played.times(Seen::Check);
         reach.mend().await;

@@ -9,7 +9,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use super::{Behind, simple, statement, waiter};
+use super::{Behind, give_up_on, simple, statement, waiter};
 use crate::stage::{
     Gate, Plain, Role, Scripted, Seen, Stage, error, logged, ms, patient, quick, result, times, until, whys,
 };
@@ -24,6 +24,20 @@ on_postgres!(
         cut.happened().await;
         assert_eq!(result(&stage.succeeded(task).await), json!([1, "seen"]));
         assert_eq!(played.times(Seen::Check), 1);
+    }
+);
+
+on_sqlite!(
+    async fn a_lease_that_was_given_up_on_is_adopted(stage: Stage) {
+        let store = stage.another().await;
+        let _triggerer = Role::triggerer(&store, patient::triggerer());
+        stage.live("triggerer").await;
+        let (trigger, played) = Scripted::never();
+        let adding = stage.store.enqueue(simple().when(defer(trigger)));
+        let leased = "select count(*) from reveille_trigger where holder is not null";
+        let (task, ()) = tokio::join!(adding, give_up_on(&stage, &store, leased));
+        played.until(Seen::Check, 1).await;
+        assert_eq!(stage.whole(task.unwrap()).await.wait.unwrap().deaths, 0);
     }
 );
 

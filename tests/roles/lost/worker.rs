@@ -10,8 +10,8 @@ use reveille::{
 };
 use serde_json::json;
 
-use super::{Behind, simple, statement, waiter};
-use crate::stage::{Anchored, Gate, Plain, Script, Scripted, Seen, Stage, ms, result, times, whys};
+use super::{Behind, give_up_on, simple, statement, waiter};
+use crate::stage::{Anchored, Gate, Plain, Role, Script, Scripted, Seen, Stage, ms, patient, result, times, whys};
 
 on_postgres!(
     async fn a_claim_that_was_not_heard_of_is_put_back(stage: Stage) {
@@ -23,6 +23,19 @@ on_postgres!(
         let whole = stage.succeeded(task).await;
         assert_eq!(whys(&whole), ["enqueued", "claimed", "released", "claimed", "finished"]);
         assert_eq!((result(&whole), whole.crashes), (json!(1), 0), "it costs no attempt and is no crash");
+    }
+);
+
+on_sqlite!(
+    async fn a_claim_that_was_given_up_on_is_put_back(stage: Stage) {
+        let store = stage.another().await;
+        let _worker = Role::worker(&store, patient::worker());
+        stage.live("worker").await;
+        let adding = stage.store.enqueue(simple());
+        let claimed = "select count(*) from reveille_task where state = 'running'";
+        let (task, ()) = tokio::join!(adding, give_up_on(&stage, &store, claimed));
+        let whole = stage.succeeded(task.unwrap()).await;
+        assert_eq!(whys(&whole), ["enqueued", "claimed", "released", "claimed", "finished"]);
     }
 );
 
