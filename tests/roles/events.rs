@@ -29,8 +29,22 @@ fn task() -> NewTask {
 both!(
     async fn an_accepted_event_is_acknowledged_after_it_is_stored(stage: Stage) {
         let _triggerer = stage.triggerer(patient::triggerer()).await;
-        let (trigger, played) = Scripted::fires("seen");
+        let go = Gate::shut();
+        let shut = go.clone();
+        let (trigger, played) = Scripted::of(move |_| {
+            let passed = shut.passed();
+            async move {
+                passed.await;
+                Ok(Answer::Fire(Event::resume("seen")?))
+            }
+        });
         let task = stage.store.enqueue(task().when(defer(trigger))).await.unwrap();
+        played.until(Seen::Check, 1).await;
+        let held = stage.hold(task).await;
+        go.open();
+        stage.pass(ms(500)).await;
+        assert_eq!(played.seen(), [Seen::Check], "it is not stored yet");
+        held.commit().await.unwrap();
         played.until(Seen::CleanUp, 1).await;
         assert_eq!(played.seen(), [Seen::Check, Seen::Settled(Receipt::Accepted), Seen::CleanUp]);
         assert_eq!(stage.state_of(task).await, "ready");

@@ -22,6 +22,7 @@ mod parking;
 mod presence;
 mod processes;
 mod secrets;
+mod silence;
 mod slots;
 mod steps;
 mod stopping;
