@@ -8,7 +8,7 @@ use super::{
     Db, Store, doing, each,
     event::{self, Resuming},
     history::Why,
-    task::{self, Ending},
+    task::{self, Ending, Over},
 };
 use crate::{
     error::Result,
@@ -36,7 +36,7 @@ pub struct Struck {
     /// Those that decided.
     pub accepted: Vec<TaskId>,
     /// Among them, those whose task ended.
-    pub ended: Vec<TaskId>,
+    pub ended: Vec<Over>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -71,9 +71,9 @@ impl Store {
             match self.fail_wait(db, who, verdict).await? {
                 Fate::Refused => {}
                 Fate::MovedOn => struck.accepted.push(task),
-                Fate::Ended => {
+                Fate::Ended(over) => {
                     struck.accepted.push(task);
-                    struck.ended.push(task);
+                    struck.ended.extend(over);
                 }
             }
         }
@@ -106,8 +106,7 @@ impl Store {
             Ok(Fate::MovedOn)
         } else {
             let ending = self.ending(verdict.fence, TaskState::Deferred, &End::failed(verdict.failed.message), why)?;
-            task::end(db, now, &[Ending { event: verdict.event, who, ..ending }]).await?;
-            Ok(Fate::Ended)
+            Ok(Fate::Ended(task::end(db, now, &[Ending { event: verdict.event, who, ..ending }]).await?))
         }
     }
 }
@@ -115,7 +114,7 @@ impl Store {
 enum Fate {
     Refused,
     MovedOn,
-    Ended,
+    Ended(Vec<Over>),
 }
 
 /// A deferred task and its wait, both locked until the transaction ends: nobody takes the trigger over meanwhile.

@@ -27,6 +27,10 @@ words! {
         Signal = "signal",
         /// A task that it waited for ended.
         Task = "task",
+        /// No slot of its concurrency key was free.
+        Full = "full",
+        /// It has a slot of its concurrency key, for which it waited.
+        Slot = "slot",
         /// Its wait ended badly, and is armed again.
         Rearmed = "rearmed",
         /// Its wait ended badly.

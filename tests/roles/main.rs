@@ -17,6 +17,7 @@ mod capacity;
 mod ends;
 mod events;
 mod hints;
+mod limits;
 mod lost;
 mod parking;
 mod presence;

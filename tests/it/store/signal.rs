@@ -8,6 +8,7 @@ use reveille::{
     store::{
         BATCH,
         signal::{KEPT, Signal},
+        task::Over,
     },
     task::{End, Woken},
     wait,
@@ -219,7 +220,7 @@ both!(
         ];
         assert_eq!(stage.match_key(&format!("task:{awaited}")).await, 0);
         assert!(stage.finish(worker, &claim, &End::succeeded(json!({"rows": 7}))).await);
-        stage.store.ended(&[awaited]).await.unwrap();
+        stage.store.ended(&[Over { task: awaited, slot: None }]).await.unwrap();
         for fence in waits {
             assert_eq!(
                 stage.payload_of(fence.task).await,
