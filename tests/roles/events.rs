@@ -52,6 +52,20 @@ both!(
 );
 
 both!(
+    async fn a_trigger_that_does_not_come_back_from_its_receipt_is_let_go_of(stage: Stage) {
+        let triggerer = stage.triggerer(patient::triggerer()).await;
+        let (trigger, played) = Scripted::fires("seen");
+        *played.settles_in.lock().unwrap() = ms(3_600_000);
+        let task = stage.store.enqueue(task().when(defer(trigger))).await.unwrap();
+        stage.until_state(task, "ready").await;
+        triggerer.ask();
+        played.until(Seen::CleanUp, 1).await;
+        assert_eq!(played.seen(), [Seen::Check, Seen::CleanUp]);
+        triggerer.ended().await;
+    }
+);
+
+both!(
     async fn an_event_that_comes_too_late_is_given_back_and_changes_nothing(stage: Stage) {
         let _triggerer = stage.triggerer(patient::triggerer()).await;
         let go = Gate::shut();
