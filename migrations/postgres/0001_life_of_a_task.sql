@@ -53,6 +53,8 @@ create table reveille_trigger (
   since       bigint   not null,
   wake_at     bigint,
   deadline_at bigint,
+  -- It was given as a time of the calendar: a wait that is armed again keeps it.
+  deadline_is_fixed boolean not null default false,
   or_resume   boolean  not null,
   holder      uuid,
   deaths      integer  not null

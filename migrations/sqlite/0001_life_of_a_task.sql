@@ -52,6 +52,8 @@ create table reveille_trigger (
   since               integer not null,
   wake_at             integer,
   deadline_at         integer,
+  -- It was given as a time of the calendar: a wait that is armed again keeps it.
+  deadline_is_fixed   integer not null default 0,
   or_resume           integer not null,
   holder              blob,
   deaths              integer not null

@@ -414,6 +414,7 @@ async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> 
         .bind(waits.iter().map(|(_, wait)| wait.spec.as_deref()).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.wake_at).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.deadline_at).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.deadline_is_fixed).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.or_resume).collect::<Vec<_>>())
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
@@ -448,6 +449,7 @@ async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -
             .bind(wait.and_then(|wait| wait.spec.as_deref()))
             .bind(wait.and_then(|wait| wait.wake_at))
             .bind(wait.and_then(|wait| wait.deadline_at))
+            .bind(wait.map(|wait| wait.deadline_is_fixed))
             .bind(wait.map(|wait| wait.or_resume))
             .fetch_all(&mut *c)
             .await?;

@@ -90,6 +90,7 @@ async fn defer_postgres(
         .bind(column!(d => d.wait.spec.as_deref()))
         .bind(column!(d => d.wait.wake_at))
         .bind(column!(d => d.wait.deadline_at))
+        .bind(column!(d => d.wait.deadline_is_fixed))
         .bind(column!(d => d.wait.or_resume))
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
@@ -118,6 +119,7 @@ async fn defer_sqlite(
             .bind(d.wait.spec.as_deref())
             .bind(d.wait.wake_at)
             .bind(d.wait.deadline_at)
+            .bind(d.wait.deadline_is_fixed)
             .bind(d.wait.or_resume)
             .fetch_all(&mut *c)
             .await?;

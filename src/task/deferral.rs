@@ -39,7 +39,8 @@ impl Deferral {
         self
     }
 
-    /// The wait ends badly if nothing has fired by then.
+    /// The wait ends badly if nothing has fired by then. Armed again by a retry it keeps this time, and is not armed again
+    /// if it would begin past it.
     #[must_use]
     pub fn deadline_at(mut self, at: Timestamp) -> Self {
         self.deadline = Some(Deadline::At(at));
