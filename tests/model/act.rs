@@ -122,7 +122,11 @@ impl Act<'_> {
         let mut tx = self.store.begin().await?;
         if let Db::Postgres(c) = tx.db() {
             let lock = "lock table reveille_task, reveille_trigger, reveille_undo in share row exclusive mode";
-            sqlx::query(lock).execute(c).await.unwrap();
+            sqlx::query(lock).execute(&mut *c).await.unwrap();
+            // It lets go of those locks first, and of claims, leases and concurrency keys a moment later.
+            let held = "select exists (select 1 from pg_locks l join pg_database d on d.oid = l.database
+                                        where l.locktype = 'advisory' and d.datname = current_database())";
+            while sqlx::query_scalar(held).fetch_one(&mut *c).await.unwrap() {}
         }
         tx.commit().await
     }
