@@ -204,7 +204,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "defer",
             statement!("defer"),
             format!(
-                "{now}, {me}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                "{now}, {me}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
                 ids(10_000),
                 all("integer", "0"),
                 all("bytea", "'\\x01'"),
@@ -216,6 +216,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("bigint", "null"),
                 all("bigint", "null"),
                 all("boolean", "false"),
+                all("boolean", "false"),
                 ids(10_000),
                 array("text", |n| format!("'signal:{n}'")),
             ),
@@ -225,7 +226,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "enqueue",
             statement!("enqueue"),
             format!(
-                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
                 ids(50_000),
                 all("text", "'work'"),
                 all("text", "'default'"),
@@ -248,6 +249,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("bytea", "null"),
                 all("bigint", "null"),
                 all("bigint", "null"),
+                all("boolean", "false"),
                 all("boolean", "false"),
                 ids(50_000),
                 array("text", |n| format!("'signal:{n}'")),
