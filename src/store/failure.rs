@@ -55,7 +55,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Whether no further attempt that begins then can be in time.
+    /// Whether no attempt from then on can be in time.
     fn is_over_by(&self, at: i64) -> bool {
         self.deadline_is_fixed && self.deadline_at.is_some_and(|deadline_at| deadline_at <= at)
     }
@@ -110,9 +110,7 @@ impl Store {
             let event_id = verdict.event.unwrap_or_else(Uuid::now_v7);
             event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why }]).await?;
             Ok(Fate::MovedOn)
-        } else if let Some(delay) = retry
-            .delay_ms(waiting.attempt, rand::random())
-            .filter(|delay| !waiting.is_over_by(now.saturating_add(*delay)))
+        } else if let Some(delay) = retry.delay_ms(waiting.attempt, rand::random()).filter(|_| !waiting.is_over_by(now))
         {
             rearm(db, who, now, &verdict, &waiting, now.saturating_add(delay)).await?;
             Ok(Fate::MovedOn)

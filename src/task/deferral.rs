@@ -39,8 +39,7 @@ impl Deferral {
         self
     }
 
-    /// The wait ends badly if nothing has fired by then. Armed again by a retry it keeps this time, and is not armed again
-    /// if it would begin past it.
+    /// The wait ends badly if nothing has fired by then. Armed again by a retry it keeps this time; past it, it is not.
     #[must_use]
     pub fn deadline_at(mut self, at: Timestamp) -> Self {
         self.deadline = Some(Deadline::At(at));

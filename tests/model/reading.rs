@@ -138,6 +138,7 @@ impl Reading<'_> {
             since: row.since,
             wake_at: row.wake_at,
             deadline_at: row.deadline_at,
+            deadline_is_fixed: row.deadline_is_fixed,
             or_resume: row.or_resume,
             key: self.rows.keys.iter().find(|key| key.task_id == row.task_id).map(|key| key.key.clone()),
             holder: row.holder.map(Incarnation),

@@ -87,6 +87,7 @@ impl Cast {
                 Limit::After(offset) | Limit::At(offset) => now + offset,
                 Limit::Never => world::LATEST,
             }),
+            deadline_is_fixed: matches!(waits.deadline, Some(Limit::At(_))),
             or_resume: waits.or_resume,
         }
     }

@@ -45,6 +45,7 @@ pub(crate) struct TriggerRow {
     pub(crate) since: i64,
     pub(crate) wake_at: Option<i64>,
     pub(crate) deadline_at: Option<i64>,
+    pub(crate) deadline_is_fixed: bool,
     pub(crate) or_resume: bool,
     pub(crate) holder: Option<Uuid>,
     pub(crate) deaths: i32,

@@ -126,6 +126,8 @@ pub(crate) struct Wait {
     /// When it is over, or due for a look.
     pub(crate) wake_at: Option<i64>,
     pub(crate) deadline_at: Option<i64>,
+    /// It is a time of the calendar, and stays when the wait is armed again.
+    pub(crate) deadline_is_fixed: bool,
     pub(crate) or_resume: bool,
     pub(crate) key: Option<String>,
     /// The triggerer that runs it.

@@ -1,12 +1,9 @@
 //! A database that falls silent: nobody waits for it for ever.
 
 use futures::future::{BoxFuture, FutureExt, join_all};
-use reveille::{
-    Error, NewTask, Options, Result, Store, defer, done,
-    store::{TIME_OUT, signal::Signal as Sent},
-    vault::Vault,
-    wait::Signal,
-};
+use reveille::{Error, NewTask, Options, Result, Store, defer, done, store::TIME_OUT, vault::Vault, wait::Signal};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::stage::{Plain, Script, Stage, ms};
 
@@ -26,11 +23,14 @@ on_postgres!(
         }
         proxy.fall_silent();
         let new = Options::new(proxy.url(), Vault::ephemeral());
+        // Each finds an open connection: there are six.
         let calls: Vec<(&str, BoxFuture<'_, Result<()>>)> = vec![
             ("connect", Store::connect(new).map(|done| done.map(drop)).boxed()),
-            ("enqueue", store.enqueue(task()).map(|done| done.map(drop)).boxed()),
-            ("signal", store.signal(Sent::new("go", 1)).map(|done| done.map(drop)).boxed()),
             ("cancel", store.cancel(id, "no").map(|done| done.map(drop)).boxed()),
+            ("pause", store.set_paused("default", Some(1)).map(|done| done.map(drop)).boxed()),
+            ("show", store.show(id).map(|done| done.map(drop)).boxed()),
+            ("census", store.census(None).map(|done| done.map(drop)).boxed()),
+            ("examine", store.examine().map(|done| done.map(drop)).boxed()),
         ];
         let calls = calls
             .into_iter()
@@ -41,5 +41,25 @@ on_postgres!(
         for (what, outcome) in outcomes {
             assert!(matches!(outcome, Ok(Err(Error::Outage { .. }))), "{what}: {outcome:?}");
         }
+    }
+);
+
+on_postgres!(
+    async fn who_passes_hints_on_ends_when_told_to(stage: Stage) {
+        let proxy = stage.proxy().await;
+        let store = stage.through(&proxy).await;
+        let stop = CancellationToken::new();
+        let relay = tokio::spawn({
+            let (store, stop) = (store.clone(), stop.clone());
+            async move { store.relay(stop).await }
+        });
+        store.begin().await.unwrap().commit().await.unwrap();
+        stage.pass(ms(300)).await;
+        proxy.fall_silent();
+        store.enqueued();
+        // It is on its way to tell the others.
+        stage.pass(ms(300)).await;
+        stop.cancel();
+        assert!(tokio::time::timeout(2 * TIME_OUT, relay).await.is_ok(), "its process never ends");
     }
 );

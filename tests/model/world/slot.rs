@@ -93,6 +93,7 @@ impl World {
             since: task.ready_at.expect("it was ready"),
             wake_at: None,
             deadline_at: None,
+            deadline_is_fixed: false,
             or_resume: false,
             key: Some(line(key)),
             holder: None,
