@@ -15,6 +15,7 @@ pub mod report;
 pub mod retention;
 pub mod scratch;
 pub mod signal;
+pub mod slot;
 pub mod task;
 pub mod trigger;
 pub mod undo;

@@ -279,14 +279,17 @@ impl<'a> Life<'a> {
         }
         // Until the answer is here, or if it never comes.
         doubt.raise();
-        let claims = self.take(room).await?;
+        let mut claims = self.take(room).await?;
         doubt.lower();
-        let count = claims.len();
-        self.start(claims, attempts).await?;
+        let count = claims.mine.len() + claims.turned_away.len();
+        self.start(std::mem::take(&mut claims.mine), attempts).await?;
+        if let Err(error) = self.store.claimed(&claims, self.presence.me()).await {
+            tracing::debug!("slots that are free are found at the next match: {}", error.chain());
+        }
         Ok((if count == room { Turn::Full } else { Turn::Idle }, jittered(POLL)))
     }
 
-    async fn take(&self, room: usize) -> Result<Vec<task::Claim>> {
+    async fn take(&self, room: usize) -> Result<task::Claims> {
         let scope = Scope {
             queues: self.settings.queues.clone(),
             kinds: self.names.iter().filter(|name| !self.aside.leaves(name)).cloned().collect(),

@@ -23,6 +23,8 @@ create table reveille_task (
   holder              uuid,
   cancel_requested_at bigint,
   dedupe              text,
+  slot_key            text,
+  slot_limit          integer,
   step                bytea    not null,
   event               bytea,
   progress            bytea,
@@ -35,6 +37,9 @@ create index reveille_task_ready  on reveille_task (queue, name, priority, ready
 create index reveille_task_held   on reveille_task (holder) where holder is not null;
 create index reveille_task_expiry on reveille_task (expires_at) where expires_at is not null;
 create index reveille_task_batch  on reveille_task (batch) where batch is not null;
+-- What is ready, or waits for a slot, under a concurrency key: those that come first first.
+create index reveille_task_slot   on reveille_task (slot_key, state, priority desc, ready_at, id)
+  where slot_key is not null and ready_at is not null;
 
 -- One row a waiting task, named by task and generation everywhere. It exists only while the task waits on it.
 create table reveille_trigger (
@@ -48,6 +53,8 @@ create table reveille_trigger (
   since       bigint   not null,
   wake_at     bigint,
   deadline_at bigint,
+  -- It was given as a time of the calendar: a wait that is armed again keeps it.
+  deadline_is_fixed boolean not null default false,
   or_resume   boolean  not null,
   holder      uuid,
   deaths      integer  not null
@@ -89,6 +96,15 @@ create table reveille_dedupe (
   primary key (name, key)
 );
 create index reveille_dedupe_until on reveille_dedupe ("until") where "until" is not null;
+
+-- Who is at work under a concurrency key. A limit is that no number is taken twice, never a count.
+create table reveille_slot (
+  key     text    not null,
+  n       integer not null,
+  task_id uuid    not null,
+  primary key (key, n),
+  unique (task_id)
+);
 
 -- What a cancelled wait has yet to undo: leased, tried again and dead-lettered like a trigger.
 create table reveille_undo (
@@ -159,6 +175,8 @@ create table reveille_finished (
   backoff_ms     bigint   not null,
   backoff_cap_ms bigint   not null,
   dedupe         text,
+  slot_key       text,
+  slot_limit     integer,
   step           bytea,
   event          bytea,
   result         bytea    not null,

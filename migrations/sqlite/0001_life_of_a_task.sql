@@ -22,6 +22,8 @@ create table reveille_task (
   holder              blob,
   cancel_requested_at integer,
   dedupe              text,
+  slot_key            text,
+  slot_limit          integer,
   step                blob    not null,
   event               blob,
   progress            blob,
@@ -34,6 +36,9 @@ create index reveille_task_ready  on reveille_task (queue, name, priority, ready
 create index reveille_task_held   on reveille_task (holder) where holder is not null;
 create index reveille_task_expiry on reveille_task (expires_at) where expires_at is not null;
 create index reveille_task_batch  on reveille_task (batch) where batch is not null;
+-- What is ready, or waits for a slot, under a concurrency key: those that come first first.
+create index reveille_task_slot   on reveille_task (slot_key, state, priority desc, ready_at, id)
+  where slot_key is not null and ready_at is not null;
 
 -- One row a waiting task, named by task and generation everywhere. It exists only while the task waits on it.
 create table reveille_trigger (
@@ -47,6 +52,8 @@ create table reveille_trigger (
   since               integer not null,
   wake_at             integer,
   deadline_at         integer,
+  -- It was given as a time of the calendar: a wait that is armed again keeps it.
+  deadline_is_fixed   integer not null default 0,
   or_resume           integer not null,
   holder              blob,
   deaths              integer not null
@@ -88,6 +95,15 @@ create table reveille_dedupe (
   primary key (name, key)
 ) strict;
 create index reveille_dedupe_until on reveille_dedupe ("until") where "until" is not null;
+
+-- Who is at work under a concurrency key. A limit is that no number is taken twice, never a count.
+create table reveille_slot (
+  key                 text    not null,
+  n                   integer not null,
+  task_id             blob    not null,
+  primary key (key, n),
+  unique (task_id)
+) strict;
 
 -- What a cancelled wait has yet to undo: leased, tried again and dead-lettered like a trigger.
 create table reveille_undo (
@@ -157,6 +173,8 @@ create table reveille_finished (
   backoff_ms          integer not null,
   backoff_cap_ms      integer not null,
   dedupe              text,
+  slot_key            text,
+  slot_limit          integer,
   step                blob,
   event               blob,
   result              blob    not null,

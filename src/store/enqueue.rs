@@ -1,5 +1,7 @@
 //! Adding tasks: idempotent by id, unique by key if asked, and in the caller's own transaction if it likes.
 
+mod taken;
+
 use std::{
     collections::{BTreeSet, HashSet},
     time::Duration,
@@ -9,7 +11,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{BATCH, Db, Store, doing, each, parts, wait::Wait, wake::Topic};
+use self::taken::{give_back, known, reserve, take_back};
+use super::{BATCH, Db, Store, doing, parts, slot, wait::Wait, wake::Topic};
 use crate::{
     clock::millis,
     error::{Error, Result},
@@ -38,6 +41,7 @@ pub struct NewTask {
     expires: Option<Timestamp>,
     retry: Retry,
     dedupe: Option<Dedupe>,
+    limit: Option<Limit>,
     trace: Option<String>,
     step: Step,
 }
@@ -54,6 +58,13 @@ enum Start {
 struct Dedupe {
     key: String,
     window: Option<Duration>,
+}
+
+/// A concurrency key, and how many tasks under it may be at work at once.
+#[derive(Clone, Debug)]
+struct Limit {
+    key: String,
+    n: u32,
 }
 
 impl NewTask {
@@ -83,6 +94,7 @@ impl NewTask {
             expires: None,
             retry,
             dedupe: None,
+            limit: None,
             trace: None,
             step,
         }
@@ -173,6 +185,14 @@ impl NewTask {
         self
     }
 
+    /// At most `n` unfinished tasks with this key at work, whatever their names: one of `n` slots is taken when the task
+    /// is first claimed, and kept through waits and retries until it ends. Until there is one it waits.
+    #[must_use]
+    pub fn limit(mut self, key: impl Into<String>, n: u32) -> Self {
+        self.limit = Some(Limit { key: key.into(), n });
+        self
+    }
+
     /// A W3C `traceparent` to go on from.
     #[must_use]
     pub fn trace(mut self, parent: impl Into<String>) -> Self {
@@ -193,10 +213,30 @@ impl NewTask {
         {
             return Err(Error::Invalid("a dedupe key has 1 to 500 bytes".to_owned()));
         }
+        if let Some(Limit { key, n }) = &self.limit {
+            if key.is_empty() || key.len() > 200 || key.chars().any(char::is_control) {
+                return Err(Error::Invalid(format!(
+                    "a concurrency key has 1 to 200 bytes and no control characters, unlike {key:?}"
+                )));
+            }
+            if !(1..=slot::MOST).contains(n) {
+                return Err(Error::Invalid(format!(
+                    "a concurrency key has 1 to {} slots, unlike {key:?} with {n}: under 1, its tasks would wait for ever",
+                    slot::MOST
+                )));
+            }
+        }
         if self.retry.max_attempts < 1 {
             return Err(Error::Invalid("a task needs at least 1 attempt".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl Limit {
+    /// As it is stored.
+    fn column(&self) -> i32 {
+        i32::try_from(self.n).unwrap_or(i32::MAX)
     }
 }
 
@@ -331,101 +371,6 @@ impl Store {
     }
 }
 
-/// Which of these ids are there, unfinished or finished. One statement, as a task that ends moves from one table to the
-/// other in one transaction; no lock, as nothing about the tasks is changed, and a caller may be long about committing.
-async fn known(db: &mut Db<'_>, given: &[Uuid]) -> Result<HashSet<TaskId>> {
-    let mut known = Vec::new();
-    if given.is_empty() {
-        return Ok(HashSet::new());
-    }
-    match db {
-        Db::Postgres(c) => {
-            let text = "select id from reveille_task where id = any($1)
-                        union all select id from reveille_finished where id = any($1)";
-            let found: Result<Vec<Uuid>, _> = sqlx::query_scalar(text).bind(given).fetch_all(&mut **c).await;
-            known.extend(found.map_err(doing("looking for tasks that are there"))?);
-        }
-        Db::Sqlite(c) => {
-            let text =
-                "select id from reveille_task where id = $1 union all select id from reveille_finished where id = $1";
-            for id in given {
-                let found: Result<Option<Uuid>, _> = sqlx::query_scalar(text).bind(id).fetch_optional(&mut **c).await;
-                known.extend(found.map_err(doing("looking for tasks that are there"))?);
-            }
-        }
-    }
-    Ok(known.into_iter().map(TaskId).collect())
-}
-
-/// Takes back what was inserted for ids that have ended since we looked, and answers which. Who inserts an id waits for
-/// another who does. If the other's task has even ended by then, its row is not in the way any more, and only a later
-/// statement sees where it went.
-async fn take_back(db: &mut Db<'_>, now: i64, made: &[Uuid]) -> Result<Vec<Uuid>> {
-    let Db::Postgres(c) = db else { return Ok(Vec::new()) };
-    if made.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ended = sqlx::query_scalar("select id from reveille_finished where id = any($1)").bind(made);
-    let ended: Vec<Uuid> = ended.fetch_all(&mut **c).await.map_err(doing("looking for tasks that have ended"))?;
-    if ended.is_empty() {
-        return Ok(ended);
-    }
-    for text in [
-        "delete from reveille_task where id = any($1)",
-        "delete from reveille_trigger where task_id = any($1)",
-        "delete from reveille_wait_key where task_id = any($1)",
-    ] {
-        let deleted = sqlx::query(text).bind(&ended).execute(&mut **c).await;
-        deleted.map_err(doing("taking back tasks that have ended"))?;
-    }
-    let told = "delete from reveille_history
-                 where task_id = any($1) and at = $2 and day = $2 / 86400000 % 32 and was is null";
-    let deleted = sqlx::query(told).bind(&ended).bind(now).execute(&mut **c).await;
-    deleted.map_err(doing("taking back tasks that have ended"))?;
-    Ok(ended)
-}
-
-/// Takes a dedupe key for `id`, or answers who has it. A key that is refused is not locked: a caller may be long about
-/// committing, and the key is to be free for the next as soon as its task has ended.
-async fn reserve(db: &mut Db<'_>, name: &str, dedupe: &Dedupe, id: TaskId, now: i64) -> Result<Option<TaskId>> {
-    let until = dedupe.window.map(|window| now.saturating_add(millis(window)));
-    let take = r#"insert into reveille_dedupe (name, key, task_id, "until") values ($1, $2, $3, $4)
-                  on conflict (name, key) do nothing"#;
-    let look = r#"select task_id, "until" from reveille_dedupe where name = $1 and key = $2"#;
-    let take_over = r#"update reveille_dedupe set task_id = $3, "until" = $4
-                        where name = $1 and key = $2 and "until" <= $5"#;
-    // Where the holder goes, or another takes the key over, between two statements, we try again.
-    loop {
-        let taken = each!(&mut *db, c => sqlx::query(take).bind(name).bind(&dedupe.key).bind(id.0).bind(until)
-            .execute(&mut **c).await.map(|done| done.rows_affected()))
-        .map_err(doing("taking a dedupe key"))?;
-        if taken > 0 {
-            return Ok(None);
-        }
-        let holder: Option<(Uuid, Option<i64>)> =
-            each!(&mut *db, c => sqlx::query_as(look).bind(name).bind(&dedupe.key).fetch_optional(&mut **c).await)
-                .map_err(doing("looking for a dedupe key"))?;
-        let Some((holder, until_then)) = holder else { continue };
-        if until_then.is_none_or(|until| until > now) {
-            return Ok(Some(TaskId(holder)));
-        }
-        let taken = each!(&mut *db, c => sqlx::query(take_over).bind(name).bind(&dedupe.key).bind(id.0).bind(until)
-            .bind(now).execute(&mut **c).await.map(|done| done.rows_affected()))
-        .map_err(doing("taking a dedupe key over"))?;
-        if taken > 0 {
-            return Ok(None);
-        }
-    }
-}
-
-/// Gives a dedupe key back that was taken for a task which then was there after all.
-async fn give_back(db: &mut Db<'_>, row: &Row) -> Result<()> {
-    let Some(dedupe) = row.task.dedupe.as_ref().filter(|_| row.took_key) else { return Ok(()) };
-    let text = "delete from reveille_dedupe where name = $1 and key = $2 and task_id = $3";
-    each!(db, c => sqlx::query(text).bind(&row.task.name).bind(&dedupe.key).bind(row.id).execute(&mut **c).await.map(drop))
-        .map_err(doing("giving a dedupe key back"))
-}
-
 /// Inserts tasks; answers which. The others are there already.
 async fn insert(db: &mut Db<'_>, now: i64, rows: &[Row]) -> Result<HashSet<Uuid>> {
     let made = match db {
@@ -461,12 +406,15 @@ async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> 
         .bind(column!(row => row.task.dedupe.as_ref().map(|dedupe| dedupe.key.as_str())))
         .bind(column!(row => row.step.as_slice()))
         .bind(column!(row => row.task.trace.as_deref()))
+        .bind(column!(row => row.task.limit.as_ref().map(|limit| limit.key.as_str())))
+        .bind(column!(row => row.task.limit.as_ref().map(Limit::column)))
         .bind(waits.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.kind.as_str()).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.passive).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.spec.as_deref()).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.wake_at).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.deadline_at).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.deadline_is_fixed).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.or_resume).collect::<Vec<_>>())
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
@@ -494,11 +442,14 @@ async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -
             .bind(row.task.dedupe.as_ref().map(|dedupe| dedupe.key.as_str()))
             .bind(&row.step)
             .bind(row.task.trace.as_deref())
+            .bind(row.task.limit.as_ref().map(|limit| limit.key.as_str()))
+            .bind(row.task.limit.as_ref().map(Limit::column))
             .bind(wait.map(|wait| wait.kind.as_str()))
             .bind(wait.map(|wait| wait.passive))
             .bind(wait.and_then(|wait| wait.spec.as_deref()))
             .bind(wait.and_then(|wait| wait.wake_at))
             .bind(wait.and_then(|wait| wait.deadline_at))
+            .bind(wait.map(|wait| wait.deadline_is_fixed))
             .bind(wait.map(|wait| wait.or_resume))
             .fetch_all(&mut *c)
             .await?;

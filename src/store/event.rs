@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     BATCH, Db, Store, doing, history,
     history::Why,
-    task::{self, Ending},
+    task::{self, Ending, Over},
 };
 use crate::{
     error::Result,
@@ -44,7 +44,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer: fire them again, with the same ids.
-    pub async fn fire(&self, db: &mut Db<'_>, batch: &[Firing]) -> Result<(Vec<Receipt>, Vec<TaskId>)> {
+    pub async fn fire(&self, db: &mut Db<'_>, batch: &[Firing]) -> Result<(Vec<Receipt>, Vec<Over>)> {
         let now = self.clock().now_ms();
         let (mut resuming, mut endings, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         let deciding = deciding(batch);
@@ -82,7 +82,7 @@ impl Store {
         let mut accepted: HashSet<TaskId> = HashSet::new();
         accepted.extend(resume(db, who, now, &resuming).await?);
         let mut ended = if endings.is_empty() { Vec::new() } else { task::end(db, now, &endings).await? };
-        accepted.extend(&ended);
+        accepted.extend(ended.iter().map(|over| over.task));
         let failed = self.fail_waits(db, who, verdicts).await?;
         accepted.extend(failed.accepted);
         ended.extend(failed.ended);

@@ -8,7 +8,7 @@ use super::{
     Db, Store, doing, each,
     event::{self, Resuming},
     history::Why,
-    task::{self, Ending},
+    task::{self, Ending, Over},
 };
 use crate::{
     error::Result,
@@ -36,7 +36,7 @@ pub struct Struck {
     /// Those that decided.
     pub accepted: Vec<TaskId>,
     /// Among them, those whose task ended.
-    pub ended: Vec<TaskId>,
+    pub ended: Vec<Over>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -48,8 +48,17 @@ struct Waiting {
     backoff_ms: i64,
     backoff_cap_ms: i64,
     or_resume: bool,
+    deadline_at: Option<i64>,
+    deadline_is_fixed: bool,
     holder: Option<Uuid>,
     holder_is_live: bool,
+}
+
+impl Waiting {
+    /// Whether no attempt from then on can be in time.
+    fn is_over_by(&self, at: i64) -> bool {
+        self.deadline_is_fixed && self.deadline_at.is_some_and(|deadline_at| deadline_at <= at)
+    }
 }
 
 impl Store {
@@ -71,9 +80,9 @@ impl Store {
             match self.fail_wait(db, who, verdict).await? {
                 Fate::Refused => {}
                 Fate::MovedOn => struck.accepted.push(task),
-                Fate::Ended => {
+                Fate::Ended(over) => {
                     struck.accepted.push(task);
-                    struck.ended.push(task);
+                    struck.ended.extend(over);
                 }
             }
         }
@@ -101,13 +110,13 @@ impl Store {
             let event_id = verdict.event.unwrap_or_else(Uuid::now_v7);
             event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why }]).await?;
             Ok(Fate::MovedOn)
-        } else if let Some(delay) = retry.delay_ms(waiting.attempt, rand::random()) {
+        } else if let Some(delay) = retry.delay_ms(waiting.attempt, rand::random()).filter(|_| !waiting.is_over_by(now))
+        {
             rearm(db, who, now, &verdict, &waiting, now.saturating_add(delay)).await?;
             Ok(Fate::MovedOn)
         } else {
             let ending = self.ending(verdict.fence, TaskState::Deferred, &End::failed(verdict.failed.message), why)?;
-            task::end(db, now, &[Ending { event: verdict.event, who, ..ending }]).await?;
-            Ok(Fate::Ended)
+            Ok(Fate::Ended(task::end(db, now, &[Ending { event: verdict.event, who, ..ending }]).await?))
         }
     }
 }
@@ -115,7 +124,7 @@ impl Store {
 enum Fate {
     Refused,
     MovedOn,
-    Ended,
+    Ended(Vec<Over>),
 }
 
 /// A deferred task and its wait, both locked until the transaction ends: nobody takes the trigger over meanwhile.
@@ -131,7 +140,8 @@ async fn waiting(db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
     macro_rules! look {
         ($lock:literal) => {
             concat!(
-                "select k.generation, k.turn, k.attempt, k.max_attempts, k.backoff_ms, k.backoff_cap_ms, t.or_resume, t.holder,
+                "select k.generation, k.turn, k.attempt, k.max_attempts, k.backoff_ms, k.backoff_cap_ms, t.or_resume,
+                        t.deadline_at, t.deadline_is_fixed, t.holder,
                         exists (select 1 from reveille_replica r where r.incarnation = t.holder and r.gone_at is null) as holder_is_live
                    from reveille_task k
                    join reveille_trigger t on t.task_id = k.id and t.generation = k.generation
@@ -147,7 +157,8 @@ async fn waiting(db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
     each!(db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await).map_err(doing("looking at a wait"))
 }
 
-/// Arms the same wait again, from `at` on: whatever counted from the deferral counts from then.
+/// Arms the same wait again, from `at` on: whatever counted from the deferral counts from then, and a deadline that is a
+/// time of the calendar stays.
 async fn rearm(
     db: &mut Db<'_>,
     who: Option<Incarnation>,
@@ -159,7 +170,8 @@ async fn rearm(
     let (task, generation) = (verdict.fence.task.0, verdict.fence.generation);
     // A timer is due as long after `at` as it was after the deferral; an active trigger gets its first look then.
     let trigger = "update reveille_trigger
-                      set generation = generation + 1, holder = null, since = $3, deadline_at = deadline_at - since + $3,
+                      set generation = generation + 1, holder = null, since = $3,
+                          deadline_at = case when deadline_is_fixed then deadline_at else deadline_at - since + $3 end,
                           wake_at = case when passive then wake_at - since + $3 else $3 end
                     where task_id = $1 and generation = $2";
     let keys = "update reveille_wait_key set generation = generation + 1 where task_id = $1 and generation = $2";

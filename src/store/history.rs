@@ -27,6 +27,10 @@ words! {
         Signal = "signal",
         /// A task that it waited for ended.
         Task = "task",
+        /// No slot of its concurrency key was free.
+        Full = "full",
+        /// It has a slot of its concurrency key, for which it waited.
+        Slot = "slot",
         /// Its wait ended badly, and is armed again.
         Rearmed = "rearmed",
         /// Its wait ended badly.
@@ -77,7 +81,7 @@ pub struct Transition {
 /// If the database does not answer.
 pub async fn of(db: &mut Db<'_>, task: TaskId) -> Result<Vec<Transition>> {
     let text = "select at, generation, turn, attempt, was, became, why, event, who
-                  from reveille_history where task_id = $1 order by generation, at";
+                  from reveille_history where task_id = $1 order by generation, turn, at";
     each!(db, c => sqlx::query_as(text).bind(task.0).fetch_all(&mut **c).await).map_err(doing("reading history"))
 }
 

@@ -110,10 +110,23 @@ pub struct Whole {
     pub event: Option<Woken>,
     /// What it waits for.
     pub wait: Option<Waiting>,
+    /// Its concurrency key.
+    pub slot: Option<Slot>,
     /// How it ended.
     pub end: Option<End>,
     /// What happened to it, oldest first.
     pub history: Vec<Transition>,
+}
+
+/// A concurrency key as one task has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Slot {
+    /// The key.
+    pub key: String,
+    /// How many tasks under it may be at work at once.
+    pub limit: i32,
+    /// The number that it has taken, from 1 to that; none before it begins and after its end.
+    pub number: Option<i32>,
 }
 
 /// A wait, as far as the database knows it.
@@ -154,6 +167,9 @@ struct WholeRow {
     event: Option<Vec<u8>>,
     progress: Option<Vec<u8>>,
     result: Option<Vec<u8>>,
+    slot_key: Option<String>,
+    slot_limit: Option<i32>,
+    slot_number: Option<i32>,
 }
 
 impl Store {
@@ -168,11 +184,16 @@ impl Store {
     async fn show_in(&self, db: &mut Db<'_>, task: TaskId) -> Result<Option<Whole>> {
         let unfinished = "select k.id, k.name, k.queue, k.state, k.priority, k.turn, k.attempt, k.enqueued_at, cast(null as bigint) as finished_at,
                                  t.kind as waits_for, t.wake_at, k.origin, k.crashes, k.max_attempts, k.generation, k.holder,
-                                 k.cancel_requested_at, k.step, k.event, k.progress, null as result
-                            from reveille_task k left join reveille_trigger t on t.task_id = k.id where k.id = $1";
+                                 k.cancel_requested_at, k.step, k.event, k.progress, null as result, k.slot_key, k.slot_limit,
+                                 s.n as slot_number
+                            from reveille_task k
+                            left join reveille_trigger t on t.task_id = k.id
+                            left join reveille_slot s on s.task_id = k.id
+                           where k.id = $1";
         let finished = "select id, name, queue, state, priority, turn, attempt, enqueued_at, finished_at, cast(null as text) as waits_for,
                                cast(null as bigint) as wake_at, origin, crashes, max_attempts, generation, null as holder,
-                               cast(null as bigint) as cancel_requested_at, step, event, null as progress, result
+                               cast(null as bigint) as cancel_requested_at, step, event, null as progress, result, slot_key, slot_limit,
+                               cast(null as integer) as slot_number
                           from reveille_finished where id = $1";
         let mut found: Option<WholeRow> = None;
         for text in [unfinished, finished] {
@@ -195,6 +216,7 @@ impl Store {
             progress: row.progress.map(|progress| self.open(Purpose::Result, progress)).transpose()?,
             event: row.event.map(|event| self.open(Purpose::Event, event)).transpose()?,
             wait,
+            slot: row.slot_key.zip(row.slot_limit).map(|(key, limit)| Slot { key, limit, number: row.slot_number }),
             end: row.result.map(|result| self.open(Purpose::Result, result)).transpose()?,
             history,
         }))

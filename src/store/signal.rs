@@ -1,10 +1,10 @@
-//! Signals, and the ends of tasks: what arrives under a key.
+//! Signals, the ends of tasks, and free [slots](super::slot): what arrives under a key.
 //!
 //! A signal may come before the wait. Whoever stores one of the two commits first and *then* matches, so that of two
 //! who come at once the later commit sees the other; and every replica matches again each period, in case somebody
 //! was lost between commit and match. Nobody looks before inserting.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -13,8 +13,8 @@ use super::{
     BATCH, Db, Store, doing, each,
     event::{self, Resuming},
     history::Why,
-    locking,
-    task::json,
+    locking, slot,
+    task::{Over, json},
     wake::Topic,
 };
 use crate::{
@@ -100,9 +100,18 @@ impl Store {
             }
         };
         for key in &came {
-            let matched = match key.strip_prefix("task:") {
-                Some(id) => self.match_task(key, id, who).await,
-                None => self.match_signals(key, who).await,
+            let matched = if let Some(id) = key.strip_prefix("task:") {
+                self.match_task(key, id, who).await
+            } else if let Some(slot) = key.strip_prefix(slot::PREFIX) {
+                super::within("giving slots", async {
+                    let mut tx = self.begin().await?;
+                    let given = self.match_slots(&mut tx.db(), slot, who).await?;
+                    tx.commit().await?;
+                    Ok(given)
+                })
+                .await
+            } else {
+                self.match_signals(key, who).await
             };
             match matched {
                 Ok(count) => resumed += count,
@@ -199,15 +208,18 @@ impl Store {
         Ok(Some((self.seal_own(Purpose::Event, "event", &Woken::Payload(payload))?, id.0)))
     }
 
-    /// What follows the end of tasks, after its commit: those that wait for them are resumed.
+    /// What follows the end of tasks, after its commit: those that wait for them are resumed, and those that wait for
+    /// their slots.
     ///
     /// # Errors
     /// If the database does not answer: the next period's match does it.
-    pub async fn ended(&self, tasks: &[TaskId]) -> Result<()> {
-        if tasks.is_empty() {
+    pub async fn ended(&self, over: &[Over]) -> Result<()> {
+        if over.is_empty() {
             return Ok(());
         }
-        let keys: Vec<String> = tasks.iter().map(|task| format!("task:{task}")).collect();
+        let slots: BTreeSet<&str> = over.iter().filter_map(|over| over.slot.as_deref()).collect();
+        let slots = slots.into_iter().map(|key| format!("{}{key}", slot::PREFIX));
+        let keys: Vec<String> = over.iter().map(|over| format!("task:{}", over.task)).chain(slots).collect();
         let awaited = super::within("looking for who waits", async {
             let mut tx = self.read().await?;
             let awaited = awaited(&mut tx.db(), &keys).await?;
@@ -278,7 +290,7 @@ async fn deliver(
 }
 
 /// Which of these keys somebody waits for.
-async fn awaited(db: &mut Db<'_>, keys: &[String]) -> Result<Vec<String>> {
+pub(super) async fn awaited(db: &mut Db<'_>, keys: &[String]) -> Result<Vec<String>> {
     let found = match db {
         Db::Postgres(c) => {
             sqlx::query_scalar("select distinct key from reveille_wait_key where key = any($1)")
@@ -314,6 +326,7 @@ async fn came(db: &mut Db<'_>, now: i64, keys: &[String]) -> Result<Vec<String>>
     came.extend(
         finished(db, &ids).await.map_err(doing("looking for finished tasks"))?.iter().map(|id| format!("task:{id}")),
     );
+    came.extend(slot::open(db, keys).await?);
     Ok(came)
 }
 

@@ -1,128 +1,29 @@
 //! Tasks: claim, defer, end and cancel.
 
+mod claim;
 mod rescue;
 mod settle;
 
-use std::{cmp::Reverse, time::Duration};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 pub use self::{
+    claim::{Claim, Claims, claim},
     rescue::{MOST_CRASHES, put_back},
     settle::{Answer, Settled},
 };
-use super::{Db, Scope, Store, doing, each, history::Why, locking, wait::Wait};
+use super::{Db, Store, doing, each, history::Why, locking, wait::Wait};
 use crate::{
     error::{Error, Result},
     id::{Fence, Incarnation, TaskId},
-    task::{End, EndState, Priority, Retry, TaskState},
+    task::{End, EndState, Retry, TaskState},
     vault::Purpose,
 };
-
-/// The right to run a task, and what is needed to. Sealed until the worker opens it.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// What every write of the holder names.
-    pub fence: Fence,
-    /// The task's name.
-    pub name: String,
-    /// Its queue.
-    pub queue: String,
-    /// Its priority.
-    pub priority: Priority,
-    /// How many times it moved to a next step.
-    pub turn: i32,
-    /// Which attempt at this turn this is, from 1.
-    pub attempt: i32,
-    /// How many workers were lost with this turn.
-    pub crashes: i32,
-    /// How often and how far apart it is tried.
-    pub retry: Retry,
-    pub(crate) step: Vec<u8>,
-    pub(crate) event: Option<Vec<u8>>,
-}
-
-#[derive(sqlx::FromRow)]
-struct ClaimRow {
-    id: Uuid,
-    name: String,
-    queue: String,
-    priority: i16,
-    ready_at: Option<i64>,
-    generation: i32,
-    turn: i32,
-    attempt: i32,
-    crashes: i32,
-    max_attempts: i32,
-    backoff_ms: i64,
-    backoff_cap_ms: i64,
-    step: Vec<u8>,
-    event: Option<Vec<u8>>,
-}
-
-impl From<ClaimRow> for Claim {
-    fn from(row: ClaimRow) -> Self {
-        Self {
-            fence: Fence { task: TaskId(row.id), generation: row.generation },
-            name: row.name,
-            queue: row.queue,
-            priority: Priority::from_rank(row.priority).expect("the column is checked to be 0 to 3"),
-            turn: row.turn,
-            attempt: row.attempt,
-            crashes: row.crashes,
-            retry: retry(row.max_attempts, row.backoff_ms, row.backoff_cap_ms),
-            step: row.step,
-            event: row.event,
-        }
-    }
-}
 
 pub(super) fn retry(max_attempts: i32, backoff_ms: i64, cap_ms: i64) -> Retry {
     let duration = |ms: i64| Duration::from_millis(ms.max(0).cast_unsigned());
     Retry { max_attempts, backoff: duration(backoff_ms), cap: duration(cap_ms) }
-}
-
-/// Claims up to `limit` tasks of these names, those that come first first. No queues means all.
-///
-/// # Errors
-/// If the database does not answer: then [`held`] tells what was claimed.
-pub async fn claim(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, limit: usize) -> Result<Vec<Claim>> {
-    let limit = limit as i64;
-    let mut rows: Vec<ClaimRow> = match db {
-        Db::Postgres(c) => {
-            let query = sqlx::query_as(include_str!("sql/claim.postgres.sql"));
-            let query = query.bind(scope.queues.as_deref()).bind(&scope.kinds).bind(me.0).bind(now).bind(limit);
-            query.bind(scope.aside_ids()).fetch_all(&mut **c).await
-        }
-        Db::Sqlite(c) => {
-            let query = sqlx::query_as(include_str!("sql/claim.sqlite.sql"));
-            let query = query.bind(scope.queues.as_deref().map(json)).bind(json(&scope.kinds)).bind(me.0).bind(now);
-            let rows: Result<Vec<ClaimRow>, _> = query.bind(limit).bind(scope.aside_json()).fetch_all(&mut **c).await;
-            if let Ok(rows) = &rows {
-                for row in rows {
-                    told_claim(c, row, me, now).await.map_err(doing("claiming"))?;
-                }
-            }
-            rows
-        }
-    }
-    .map_err(doing("claiming"))?;
-    // The right ones come in any order.
-    rows.sort_by_key(|row| (Reverse(row.priority), row.ready_at, row.id));
-    Ok(rows.into_iter().map(Claim::from).collect())
-}
-
-async fn told_claim(
-    c: &mut sqlx::SqliteConnection,
-    row: &ClaimRow,
-    me: Incarnation,
-    now: i64,
-) -> Result<(), sqlx::Error> {
-    let text = "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
-                values ($1 / 86400000 % 32, $2, $1, $3, $4, $5, 'ready', 'running', 'claimed', $6)";
-    let told =
-        sqlx::query(text).bind(now).bind(row.id).bind(row.generation).bind(row.turn).bind(row.attempt).bind(me.0);
-    told.execute(c).await.map(drop)
 }
 
 pub(super) fn json(words: &[String]) -> String {
@@ -189,6 +90,7 @@ async fn defer_postgres(
         .bind(column!(d => d.wait.spec.as_deref()))
         .bind(column!(d => d.wait.wake_at))
         .bind(column!(d => d.wait.deadline_at))
+        .bind(column!(d => d.wait.deadline_is_fixed))
         .bind(column!(d => d.wait.or_resume))
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
@@ -217,6 +119,7 @@ async fn defer_sqlite(
             .bind(d.wait.spec.as_deref())
             .bind(d.wait.wake_at)
             .bind(d.wait.deadline_at)
+            .bind(d.wait.deadline_is_fixed)
             .bind(d.wait.or_resume)
             .fetch_all(&mut *c)
             .await?;
@@ -264,25 +167,39 @@ impl Store {
     }
 }
 
+/// A task that has ended, for what [follows](Store::ended).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Over {
+    /// The task.
+    pub task: TaskId,
+    /// Its concurrency key, of which it may have had a slot.
+    pub slot: Option<String>,
+}
+
 /// Ends tasks; answers which. Others had moved on, or are not the holder's to end.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn end(db: &mut Db<'_>, now: i64, batch: &[Ending]) -> Result<Vec<TaskId>> {
-    let ids: Result<Vec<Uuid>, sqlx::Error> = match db {
+pub async fn end(db: &mut Db<'_>, now: i64, batch: &[Ending]) -> Result<Vec<Over>> {
+    let ended: Result<Vec<(Uuid, Option<String>)>, sqlx::Error> = match db {
         Db::Postgres(c) => end_postgres(c, now, batch).await,
         Db::Sqlite(c) => end_sqlite(c, now, batch).await,
     };
-    Ok(ids.map_err(doing("ending tasks"))?.into_iter().map(TaskId).collect())
+    let ended = ended.map_err(doing("ending tasks"))?.into_iter();
+    Ok(ended.map(|(task, slot)| Over { task: TaskId(task), slot }).collect())
 }
 
-async fn end_postgres(c: &mut sqlx::PgConnection, now: i64, batch: &[Ending]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn end_postgres(
+    c: &mut sqlx::PgConnection,
+    now: i64,
+    batch: &[Ending],
+) -> Result<Vec<(Uuid, Option<String>)>, sqlx::Error> {
     macro_rules! column {
         ($e:ident => $value:expr) => {
             batch.iter().map(|$e| $value).collect::<Vec<_>>()
         };
     }
-    sqlx::query_scalar(include_str!("sql/end.postgres.sql"))
+    sqlx::query_as(include_str!("sql/end.postgres.sql"))
         .bind(now)
         .bind(column!(e => e.fence.task.0))
         .bind(column!(e => e.fence.generation))
@@ -297,10 +214,14 @@ async fn end_postgres(c: &mut sqlx::PgConnection, now: i64, batch: &[Ending]) ->
         .await
 }
 
-async fn end_sqlite(c: &mut sqlx::SqliteConnection, now: i64, batch: &[Ending]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn end_sqlite(
+    c: &mut sqlx::SqliteConnection,
+    now: i64,
+    batch: &[Ending],
+) -> Result<Vec<(Uuid, Option<String>)>, sqlx::Error> {
     let mut ended = Vec::with_capacity(batch.len());
     for e in batch {
-        let moved: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/end.sqlite.sql"))
+        let moved: Vec<(Uuid, Option<String>)> = sqlx::query_as(include_str!("sql/end.sqlite.sql"))
             .bind(now)
             .bind(e.fence.task.0)
             .bind(e.fence.generation)
@@ -337,7 +258,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer: cancelling again is safe.
     pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<Cancelled> {
-        let outcome = super::within("cancelling", async {
+        let (outcome, over) = super::within("cancelling", async {
             let mut tx = self.begin().await?;
             let outcome = self.cancel_in(&mut tx.db(), task, reason).await?;
             tx.commit().await?;
@@ -349,7 +270,7 @@ impl Store {
                 // Who holds its trigger is to drop it, and who can is to undo what it was for.
                 self.wake().hint(super::wake::Topic::Cancelled);
                 self.wake().hint(super::wake::Topic::Waiting);
-                self.ended(&[task]).await?;
+                self.ended(&over).await?;
             }
             Cancelled::Asked => self.wake().hint(super::wake::Topic::Cancelled),
             Cancelled::Ended | Cancelled::Unknown => {}
@@ -357,23 +278,27 @@ impl Store {
         Ok(outcome)
     }
 
-    pub(crate) async fn cancel_in(&self, db: &mut Db<'_>, task: TaskId, reason: &str) -> Result<Cancelled> {
+    pub(crate) async fn cancel_in(
+        &self,
+        db: &mut Db<'_>,
+        task: TaskId,
+        reason: &str,
+    ) -> Result<(Cancelled, Vec<Over>)> {
         let now = self.clock().now_ms();
         let Some((generation, state)) = locked(db, task).await? else {
             let text = "select count(*) from reveille_finished where id = $1";
             let finished: i64 = each!(db, c => sqlx::query_scalar(text).bind(task.0).fetch_one(&mut **c).await)
                 .map_err(doing("looking for a finished task"))?;
-            return Ok(if finished > 0 { Cancelled::Ended } else { Cancelled::Unknown });
+            return Ok((if finished > 0 { Cancelled::Ended } else { Cancelled::Unknown }, Vec::new()));
         };
         if state == TaskState::Running {
             let text = "update reveille_task set cancel_requested_at = coalesce(cancel_requested_at, $2) where id = $1";
             each!(db, c => sqlx::query(text).bind(task.0).bind(now).execute(&mut **c).await.map(drop))
                 .map_err(doing("cancelling"))?;
-            return Ok(Cancelled::Asked);
+            return Ok((Cancelled::Asked, Vec::new()));
         }
         let ending = self.ending(Fence { task, generation }, state, &End::cancelled(reason), Why::Cancelled)?;
-        end(db, now, &[ending]).await?;
-        Ok(Cancelled::Done)
+        Ok((Cancelled::Done, end(db, now, &[ending]).await?))
     }
 }
 

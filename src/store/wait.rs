@@ -29,6 +29,8 @@ pub struct Wait {
     /// When it is due for a look, or over; none if only a key ends it.
     pub(super) wake_at: Option<i64>,
     pub(super) deadline_at: Option<i64>,
+    /// The deadline is a time of the calendar, and not so long after the deferral.
+    pub(super) deadline_is_fixed: bool,
     pub(super) or_resume: bool,
     pub(super) keys: Vec<String>,
 }
@@ -43,6 +45,7 @@ impl Wait {
             spec: None,
             wake_at: Some(wake_at.min(LATEST)),
             deadline_at: None,
+            deadline_is_fixed: false,
             or_resume: false,
             keys: Vec::new(),
         }
@@ -88,6 +91,7 @@ impl Store {
                 Deadline::After(duration) => after(now, duration),
                 Deadline::At(at) => at.as_millisecond(),
             }),
+            deadline_is_fixed: matches!(deferral.deadline, Some(Deadline::At(_))),
             or_resume: deferral.or_resume,
             since: now,
             kind: parts.kinds,

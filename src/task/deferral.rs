@@ -39,7 +39,7 @@ impl Deferral {
         self
     }
 
-    /// The wait ends badly if nothing has fired by then.
+    /// The wait ends badly if nothing has fired by then. Armed again by a retry it keeps this time; past it, it is not.
     #[must_use]
     pub fn deadline_at(mut self, at: Timestamp) -> Self {
         self.deadline = Some(Deadline::At(at));

@@ -10,12 +10,13 @@ use reveille_trigger::{Receipt, Trigger};
 use crate::{
     aside::Aside,
     error::Result,
-    id::{Fence, Incarnation, TaskId},
+    id::{Fence, Incarnation},
     kind,
     store::{
         BATCH, Scope, Store, Url, Verdict,
         event::Firing,
         json_size, parts,
+        task::Over,
         trigger::{self, Lease},
         undo::{self, Undone},
         wake::Topic,
@@ -250,7 +251,7 @@ impl Home for DatabaseHome {
 
 impl DatabaseHome {
     /// The event itself is stored; if this fails, the next period's match does it.
-    async fn resume_those_who_wait_for(&self, ended: &[TaskId]) {
+    async fn resume_those_who_wait_for(&self, ended: &[Over]) {
         if let Err(error) = self.store.ended(ended).await {
             tracing::debug!("those who wait for what ended are resumed later: {}", error.chain());
         }

@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use super::running::Running;
 use crate::{
     error::Result,
-    id::{Fence, Incarnation, TaskId},
+    id::{Fence, Incarnation},
     outage::Outage,
     presence::Presence,
     store::{
         BATCH, Store, halves,
         history::Why,
         json_size, parts,
-        task::{Answer, Deferring, Ending},
+        task::{Answer, Deferring, Ending, Over},
         wait::Wait,
         wake::Topic,
         within,
@@ -156,7 +156,7 @@ impl Settling {
 
 /// What a batch has changed.
 struct Stored {
-    over: Vec<TaskId>,
+    over: Vec<Over>,
     keys: Vec<String>,
     passive: bool,
     active: bool,

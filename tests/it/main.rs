@@ -12,5 +12,6 @@ mod cli;
 mod cluster;
 mod layers;
 mod plans;
+mod presence;
 mod sql;
 mod store;

@@ -59,6 +59,36 @@ async fn movable(c: &mut PgConnection, worker: Incarnation, triggerer: Incarnati
     }
 }
 
+/// 2,000 tasks that wait for a slot of ten keys, and as many that have one.
+async fn keyed(c: &mut PgConnection) {
+    let task = |from: usize, state: &str| {
+        format!(
+            "insert into reveille_task (id, name, queue, origin, state, priority, ready_at, generation, turn, attempt, crashes,
+                                        max_attempts, backoff_ms, backoff_cap_ms, slot_key, slot_limit, step, enqueued_at)
+             select lpad(to_hex({from} + n), 32, '0')::uuid, 'work', 'default', 'manual', '{state}', 0, n, 0, 0, 1, 0, 3, 1, 1,
+                    'k' || n % 10, 200, '\\x00', n
+               from generate_series(1, 2000) n;"
+        )
+    };
+    run(c, task(60_000, "deferred")).await;
+    run(
+        c,
+        "insert into reveille_trigger (task_id, generation, kind, passive, queue, priority, since, or_resume, deaths)
+         select id, 0, 'slot', true, 'default', 0, ready_at, false, 0 from reveille_task where slot_key is not null;
+         insert into reveille_wait_key (key, task_id, generation)
+         select 'slot:' || slot_key, id, 0 from reveille_task where slot_key is not null",
+    )
+    .await;
+    run(c, task(70_000, "deferred")).await;
+    run(
+        c,
+        "insert into reveille_slot (key, n, task_id)
+         select slot_key, ready_at / 10 + 1, id from reveille_task where slot_key is not null
+            and not exists (select 1 from reveille_trigger t where t.task_id = id)",
+    )
+    .await;
+}
+
 /// What has ended on one day.
 async fn ended(c: &mut PgConnection) {
     let text = "insert into reveille_finished (day, id, name, queue, origin, state, priority, generation, turn, attempt, crashes,
@@ -97,7 +127,7 @@ async fn stuck(c: &mut PgConnection) {
 }
 
 async fn analyze(c: &mut PgConnection) {
-    run(c, "analyze reveille_task, reveille_trigger, reveille_replica, reveille_queue, reveille_finished, reveille_history").await;
+    run(c, "analyze reveille_task, reveille_trigger, reveille_slot, reveille_wait_key, reveille_replica, reveille_queue, reveille_finished, reveille_history").await;
 }
 
 /// An array of one value a row, as a literal.
@@ -174,7 +204,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "defer",
             statement!("defer"),
             format!(
-                "{now}, {me}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                "{now}, {me}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
                 ids(10_000),
                 all("integer", "0"),
                 all("bytea", "'\\x01'"),
@@ -186,6 +216,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("bigint", "null"),
                 all("bigint", "null"),
                 all("boolean", "false"),
+                all("boolean", "false"),
                 ids(10_000),
                 array("text", |n| format!("'signal:{n}'")),
             ),
@@ -195,7 +226,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "enqueue",
             statement!("enqueue"),
             format!(
-                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
                 ids(50_000),
                 all("text", "'work'"),
                 all("text", "'default'"),
@@ -210,6 +241,8 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("text", "null"),
                 all("bytea", "'\\x01'"),
                 all("text", "null"),
+                all("text", "'k1'"),
+                all("integer", "3"),
                 ids(50_000),
                 all("text", "'signal'"),
                 all("boolean", "true"),
@@ -217,11 +250,30 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("bigint", "null"),
                 all("bigint", "null"),
                 all("boolean", "false"),
+                all("boolean", "false"),
                 ids(50_000),
                 array("text", |n| format!("'signal:{n}'")),
             ),
         ),
         ("rescue", statement!("rescue"), format!("{BATCH}::bigint")),
+        ("slot_wait", statement!("slot_wait"), format!("{now}, {me}, {}, 'running'", ids(10_000))),
+        (
+            "slot_next",
+            statement!("slot_next"),
+            format!("array['k1','k2'], {queues}, array['work','other'], {none}, {BATCH}::bigint"),
+        ),
+        (
+            "slot_fire",
+            statement!("slot_fire"),
+            format!(
+                "{now}, {me}, 'k1', {}, {}, {}",
+                ids(60_000),
+                all("integer", "0"),
+                array("integer", |n| n.to_string())
+            ),
+        ),
+        ("slot_free", statement!("slot_free"), "array['k1','k2'], array[1000,1000], array[2,2]".to_owned()),
+        ("slot_open", statement!("slot_open"), "array['k1','k2']".to_owned()),
     ]
 }
 
@@ -302,6 +354,7 @@ on_postgres!(
 
         stuck(c).await;
         ended(c).await;
+        keyed(c).await;
         run(c, "vacuum reveille_task, reveille_trigger").await;
         analyze(c).await;
         for ((name, text, arguments), before) in taking.iter().zip(before) {
@@ -328,7 +381,8 @@ on_sqlite!(
         let mut tx = stage.store.begin().await.unwrap();
         let Db::Sqlite(c) = tx.db() else { unreachable!() };
         // Lists that the statement is given, and the few queues.
-        let lists = ["SCAN CONSTANT ROW", "SCAN json_each", "SCAN p", "SCAN q", "SCAN n ", "SCAN s ", "SCAN d"];
+        let lists =
+            ["SCAN CONSTANT ROW", "SCAN json_each", "SCAN p", "SCAN q", "SCAN n ", "SCAN s ", "SCAN d", "SCAN g"];
         for (name, statements) in files("sqlite") {
             for statement in statements {
                 let explain = format!("explain query plan {statement}");

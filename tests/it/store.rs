@@ -16,6 +16,7 @@ mod report;
 mod retention;
 mod sealing;
 mod signal;
+mod slot;
 mod time;
 mod wake;
 mod writer;

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use reveille::{
     Error, Result, WaitFailed,
-    id::Fence,
+    id::{Fence, TaskId},
     store::{
         Db, Store, Wait, advance,
         replica::{self, Beat, Card, Role},
         retention,
         signal::Signal,
-        task::{self, Deferring, Ending},
+        task::{self, Deferring, Ending, Over},
         trigger::{self, Lease},
         undo::{self, Undone},
     },
@@ -24,7 +24,7 @@ use crate::{
     ask::ask,
     op::{Adds, At, Cast, Op, R, Settled, Then},
     resolve::duration,
-    world::{Advanced, Arrival, Claimed, Ends, Leased, Struck, Undoes, World},
+    world::{Advanced, Arrival, Claimed, Ends, Leased, Struck, TurnedAway, Undoes, World},
 };
 
 /// Does one operation on a database, or begins it and drops the transaction.
@@ -122,7 +122,11 @@ impl Act<'_> {
         let mut tx = self.store.begin().await?;
         if let Db::Postgres(c) = tx.db() {
             let lock = "lock table reveille_task, reveille_trigger, reveille_undo in share row exclusive mode";
-            sqlx::query(lock).execute(c).await.unwrap();
+            sqlx::query(lock).execute(&mut *c).await.unwrap();
+            // It lets go of those locks first, and of claims, leases and concurrency keys a moment later.
+            let held = "select exists (select 1 from pg_locks l join pg_database d on d.oid = l.database
+                                        where l.locktype = 'advisory' and d.datname = current_database())";
+            while sqlx::query_scalar(held).fetch_one(&mut *c).await.unwrap() {}
         }
         tx.commit().await
     }
@@ -135,7 +139,8 @@ impl Act<'_> {
             }
             Op::Claim { by, reach, limit } => {
                 let claims = task::claim(db, by.id(), &self.cast.scope(reach), self.now, *limit).await?;
-                Answer::Claimed(claims.into_iter().map(claimed).collect())
+                let turned_away = TurnedAway { tasks: claims.turned_away, keys: claims.keys };
+                Answer::Claimed(claims.mine.into_iter().map(claimed).collect(), turned_away)
             }
             Op::Defer { by, batch } => {
                 let batch = batch.iter().map(|(at, then)| self.deferring(*at, then)).collect::<Result<Vec<_>>>()?;
@@ -144,7 +149,7 @@ impl Act<'_> {
             Op::End { batch } => {
                 let ends = self.cast.ends(self.world, batch);
                 let ends = ends.iter().map(|ends| self.ending(ends)).collect::<Result<Vec<_>>>()?;
-                Answer::Tasks(task::end(db, self.now, &ends).await?.into_iter().collect())
+                Answer::Tasks(tasks(task::end(db, self.now, &ends).await?))
             }
             Op::Progress { by, at, done } => {
                 let fence = self.cast.fence(self.world, *at);
@@ -172,11 +177,11 @@ impl Act<'_> {
             }
             Op::Rescue { by, limit } => {
                 let (count, ended) = self.store.rescue(db, by.id(), *limit as i64).await?;
-                Answer::Moved(count, ended.into_iter().collect())
+                Answer::Moved(count, tasks(ended))
             }
             Op::Expire { by, limit } => {
                 let (count, ended) = self.store.expire(db, by.id(), *limit as i64).await?;
-                Answer::Moved(count, ended.into_iter().collect())
+                Answer::Moved(count, tasks(ended))
             }
             op => unreachable!("{op:?} is not about tasks"),
         })
@@ -227,12 +232,12 @@ impl Act<'_> {
             Op::Fire { by, batch } => {
                 let batch = self.cast.firings(self.world, *by, batch);
                 let (receipts, ended) = self.store.fire(db, &batch).await?;
-                Answer::Fired(receipts, ended.into_iter().collect())
+                Answer::Fired(receipts, tasks(ended))
             }
             Op::FailWaits { who, batch } => {
                 let batch = self.cast.verdicts(self.world, batch);
                 let struck = self.store.fail_waits(db, who.map(R::id), batch).await?;
-                Answer::Struck(Vec::new(), Struck { accepted: struck.accepted, ended: struck.ended })
+                Answer::Struck(Vec::new(), Struck { accepted: struck.accepted, ended: tasks(struck.ended) })
             }
             Op::FireDue { by, limit } => Answer::Count(trigger::fire_due(db, by.id(), self.now, *limit).await?),
             Op::Strike { by, grace, limit } => {
@@ -244,7 +249,7 @@ impl Act<'_> {
                     event: None,
                 };
                 let struck = self.store.fail_waits(db, Some(by.id()), overdue.iter().map(verdict).collect()).await?;
-                Answer::Struck(overdue, Struck { accepted: struck.accepted, ended: struck.ended })
+                Answer::Struck(overdue, Struck { accepted: struck.accepted, ended: tasks(struck.ended) })
             }
             Op::Send { signal, key, payload, kept, .. } => {
                 let signal =
@@ -297,8 +302,9 @@ impl Act<'_> {
                 Answer::Done
             }
             Op::Ended { tasks } => {
-                let tasks: Vec<_> = tasks.iter().map(|task| self.cast.task(*task)).collect();
-                store.ended(&tasks).await?;
+                let tasks = tasks.iter().map(|task| self.cast.task(*task));
+                let over = tasks.map(|task| Over { task, slot: self.world.key_of(task) });
+                store.ended(&over.collect::<Vec<_>>()).await?;
                 Answer::Done
             }
             Op::Pause { queue, paused } => Answer::Yes(store.set_paused(queue, paused.then_some(self.now)).await?),
@@ -337,6 +343,10 @@ impl Settled {
             Self::Dead => Undone::Dead,
         }
     }
+}
+
+fn tasks<C: FromIterator<TaskId>>(over: Vec<Over>) -> C {
+    over.into_iter().map(|over| over.task).collect()
 }
 
 fn claimed(claim: task::Claim) -> Claimed {

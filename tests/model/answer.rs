@@ -9,7 +9,7 @@ use reveille::{
 };
 use serde_json::Value;
 
-use crate::world::{Advanced, Claimed, Leased, Struck, Undoes};
+use crate::world::{Advanced, Claimed, Leased, Struck, TurnedAway, Undoes};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
@@ -26,7 +26,8 @@ pub(crate) enum Answer {
     Added(Vec<TaskId>),
     /// In no order.
     Tasks(BTreeSet<TaskId>),
-    Claimed(Vec<Claimed>),
+    /// What is claimed, and what waits for a slot instead.
+    Claimed(Vec<Claimed>, TurnedAway),
     Leased(BTreeSet<Leased>),
     Undoes(BTreeSet<Undoes>),
     /// In the order fired, and what ended.
@@ -46,7 +47,9 @@ impl Answer {
     /// The tasks that the database chose, as far as the answer tells.
     pub(crate) fn chosen(&self) -> Vec<TaskId> {
         match self {
-            Self::Claimed(claims) => claims.iter().map(|claim| claim.fence.task).collect(),
+            Self::Claimed(claims, turned_away) => {
+                claims.iter().map(|claim| claim.fence.task).chain(turned_away.tasks.iter().copied()).collect()
+            }
             Self::Leased(leases) => leases.iter().map(|lease| lease.fence.task).collect(),
             Self::Moved(_, ended) => ended.iter().copied().collect(),
             _ => Vec::new(),

@@ -33,12 +33,12 @@ const BOTH: &str = "\
     defer to an end, defer to checks, retry, snooze, end a ready task, end a running task, end a deferred task, \
     end a trigger that is held, progress, advance, advance under a key, put back, rescue, expire, lease, release, fire resume, \
     fire succeed, fire skip, fire fail, fail a wait, fail a wait of a holder, fire due, strike, send, match, \
-    match again, ended, join, renew, declare gone, leave, forget, pause, go on, lease undo, undone, undo again, undo unread, \
+    match again, match slots, take a slot, enqueue under a limit, ended, join, renew, declare gone, leave, forget, pause, go on, lease undo, undone, undo again, undo unread, \
     undo dead, drop old, show";
 const ONE: &str = "\
     turn, dropped, enqueue now, enqueue at, enqueue after, enqueue when, enqueue expiring, enqueue in a batch, \
     enqueue within a transaction, wait for ever, cancel ready, cancel running, cancel deferred, cancel finished, \
-    cancel unknown, rescue what was lost, rescue what was left, rescue what was cancelled, rescue what crashes, take over, \
+    cancel unknown, turn away what is next, rescue what was lost, rescue what was left, rescue what was cancelled, rescue what crashes, take over, \
     fire again, fire to arm again, wait resumed, wait armed again, wait failed, end succeeded, end failed, end skipped, end cancelled, \
     send again, drop an end, drop history, drop a signal, drop a key, forget one, list, census, queues, replicas, peers, \
     longest lease, findings, next due, next deadline, kinds, claims, leases";
@@ -73,7 +73,10 @@ impl Coverage {
         match (op, answer) {
             (Op::Turn { .. }, _) => self.count("turn", true),
             (Op::Enqueue { batch, alone }, answer) => self.enqueued(batch, *alone, answer, noted),
-            (Op::Claim { .. }, Answer::Claimed(claims)) => self.count("claim", !claims.is_empty()),
+            (Op::Claim { .. }, Answer::Claimed(claims, turned_away)) => {
+                self.count("claim", !claims.is_empty());
+                self.admitted(&turned_away.tasks, noted);
+            }
             (Op::Defer { batch, .. }, _) => {
                 batch.iter().for_each(|(at, then)| self.deferred(then, noted.moved(noted.cast.task(at.0))));
             }
@@ -120,7 +123,12 @@ impl Coverage {
                 let known = noted.before.signals.contains_key(&signal.id());
                 self.count(if known { "send again" } else { "send" }, *answer != Answer::Invalid);
             }
-            (Op::Match { .. }, Answer::Count(count)) => self.count("match", *count > 0),
+            (Op::Match { keys, .. }, Answer::Count(count)) => {
+                self.count("match", *count > 0);
+                if keys.iter().any(|key| matches!(key, On::Slot(_))) {
+                    self.count("match slots", noted.before.slots != noted.after.slots);
+                }
+            }
             (Op::MatchAgain { .. }, _) => self.count("match again", changed),
             (Op::Ended { .. }, _) => self.count("ended", changed),
             (Op::Join { .. }, Answer::Yes(yes)) => self.count("join", *yes),
@@ -176,6 +184,9 @@ impl Coverage {
                 let what = if window.is_some() { "enqueue under a key for a time" } else { "enqueue under a key" };
                 self.count(what, added);
             }
+            if adds.limit.is_some() {
+                self.count("enqueue under a limit", added);
+            }
             if !added {
                 continue;
             }
@@ -200,6 +211,18 @@ impl Coverage {
         }
     }
 
+    fn admitted(&mut self, turned_away: &[TaskId], noted: &Noted<'_>) {
+        turned_away.iter().for_each(|_| self.count("take a slot", false));
+        for _ in noted.before.slots.len()..noted.after.slots.len() {
+            self.count("take a slot", true);
+        }
+        let was_ready = noted.before.tasks.iter().filter(|(_, task)| task.state == State::Ready);
+        let next = was_ready.filter(|(id, _)| !turned_away.contains(id) && noted.after.tasks[id].wait().is_some());
+        for _ in next {
+            self.count("turn away what is next", true);
+        }
+    }
+
     fn deferred(&mut self, then: &Then, moved: bool) {
         let what = match then {
             Then::Wait(_, waits) => match &waits.on {
@@ -207,6 +230,7 @@ impl Coverage {
                 On::Signal(_) => "defer to a signal",
                 On::End(_) => "defer to an end",
                 On::Fake(_) | On::OtherFake => "defer to checks",
+                On::Slot(_) => unreachable!("nobody defers to a slot"),
             },
             Then::Retry(_) => "retry",
             Then::Snooze(_) => "snooze",

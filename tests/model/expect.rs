@@ -27,7 +27,8 @@ pub(crate) fn expect(
         }
         Op::Enqueue { batch, alone } => enqueue(world, cast, batch, *alone),
         Op::Claim { by, reach, limit } => {
-            Answer::Claimed(world.claim(by.id(), &cast.scope(reach), *limit, &answer.chosen())?)
+            let (mine, turned_away) = world.claim(by.id(), &cast.scope(reach), *limit, &answer.chosen())?;
+            Answer::Claimed(mine, turned_away)
         }
         Op::Defer { by, batch } => {
             let batch = cast.defers(world, batch);

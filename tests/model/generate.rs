@@ -67,6 +67,12 @@ impl Generator {
             None => std::iter::repeat_with(|| self.op(&view)).find(|op| !known::goes_wrong(op)).expect("it goes on"),
         };
         let dropped = op.is_one_transaction() && self.one_in(25) && !op.is_chosen_unseen();
+        if let Op::Claim { by, .. } = &op
+            && !dropped
+            && self.maybe(30)
+        {
+            self.script.push_back(Op::Match { keys: vec![On::Slot("p"), On::Slot("q")], who: Some(*by) });
+        }
         if !dropped && self.maybe(70) {
             self.script.extend(follow_up(&op));
         }
@@ -109,7 +115,7 @@ impl Generator {
             (4, Self::grow),
             (5, Self::renew),
             (3, Self::declare),
-            (1, Self::leave),
+            (2, Self::leave),
             (2, Self::forget),
             (4, Self::pause),
             (with(!view.undo.is_empty(), 8), Self::lease_undo),

@@ -19,6 +19,7 @@ impl Rows {
         let mut broken = Vec::new();
         self.tasks_and_waits(&mut broken);
         self.keys_of_waits(&mut broken);
+        self.slots_of_tasks(&mut broken);
         self.holders(&mut broken);
         self.the_finished(&mut broken);
         self.one_outcome_a_deferral(&mut broken);
@@ -76,6 +77,24 @@ impl Rows {
             let task = self.task(dedupe.task_id).filter(|task| task.name == dedupe.name);
             if task.and_then(|task| task.dedupe.as_ref()) != Some(&dedupe.key) {
                 broken.push(format!("a dedupe key is taken by no unfinished task: {dedupe:?}"));
+            }
+        }
+    }
+
+    /// A slot is of an unfinished task that asked for one, up to its limit. Nothing runs without its slot, and nothing waits
+    /// that has it.
+    fn slots_of_tasks(&self, broken: &mut Vec<String>) {
+        for (key, n, id) in &self.slots {
+            let task = self.task(*id).filter(|task| task.slot_key.as_ref() == Some(key));
+            if task.and_then(|task| task.slot_limit).is_none_or(|limit| !(1..=limit).contains(n)) {
+                broken.push(format!("slot {n} of {key} is taken by none of its tasks: {id}, {task:?}"));
+            }
+        }
+        for task in self.tasks.iter().filter(|task| task.slot_key.is_some()) {
+            let has_slot = self.slots.iter().any(|(.., id)| *id == task.id);
+            let waits = self.trigger(task.id).is_some_and(|wait| wait.kind == "slot");
+            if (task.state == "running" && !has_slot) || (waits && has_slot) {
+                broken.push(format!("its slot is taken {has_slot} and waited for {waits}: {task:?}"));
             }
         }
     }

@@ -112,6 +112,7 @@ fn adds(task: u32, start: Starts) -> Adds {
         expires: None,
         retry: Retry::NEVER,
         dedupe: None,
+        limit: None,
         batch: None,
     }
 }
@@ -174,6 +175,39 @@ on_both!(
             Op::End { batch: (0..many).step_by(3).map(ending).collect() },
             Op::MatchAgain { who: R(0) },
         ];
+        agrees_on(backend, ops).await;
+    }
+);
+
+on_both!(
+    async fn more_than_a_batch_waits_for_a_slot_and_goes_in_order(backend: Backend) {
+        let (worker, many) = (R(1), BATCH as u32 + 30);
+        let add = |task: u32| Adds {
+            limit: Some(("p", 2)),
+            priority: Priority::from_rank((task % 4) as i16).expect("it is below 4"),
+            ..adds(task, Starts::Now)
+        };
+        let claim = |limit| Op::Claim {
+            by: worker,
+            reach: Reach { queues: None, kinds: vec!["work"], aside: Vec::new() },
+            limit,
+        };
+        let mut ops = vec![
+            Op::Join { replica: worker, role: Role::Worker, capacity: 400 },
+            Op::Enqueue { batch: (0..many).map(add).collect(), alone: true },
+        ];
+        for _ in 0..4 {
+            let ending = |task| Ending {
+                at: At(T(task), 0),
+                was: TaskState::Running,
+                by: Some(worker),
+                state: EndState::Succeeded,
+                why: Why::Finished,
+            };
+            ops.extend([claim(3), claim(40), Op::MatchAgain { who: worker }, Op::Turn { ms: 1 }]);
+            ops.push(Op::End { batch: (0..many).map(ending).collect() });
+            ops.push(Op::Ended { tasks: (0..many).map(T).collect() });
+        }
         agrees_on(backend, ops).await;
     }
 );

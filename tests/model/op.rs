@@ -112,6 +112,7 @@ pub(crate) struct Adds {
     pub(crate) expires: Option<i64>,
     pub(crate) retry: Retry,
     pub(crate) dedupe: Option<(&'static str, Option<i64>)>,
+    pub(crate) limit: Option<(&'static str, u32)>,
     pub(crate) batch: Option<u32>,
 }
 
@@ -138,6 +139,8 @@ pub(crate) enum On {
     End(T),
     Fake(u32),
     OtherFake,
+    /// A concurrency key: only to be matched, as nobody defers to one.
+    Slot(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]

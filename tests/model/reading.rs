@@ -53,6 +53,7 @@ pub(crate) fn world(rows: &Rows, store: &Store, opened: &mut Opened) -> World {
         let taken = Taken { task: TaskId(row.task_id), until: row.until };
         world.dedupe.insert((row.name.clone(), row.key.clone()), taken);
     }
+    world.slots = rows.slots.iter().map(|(key, n, task)| ((key.clone(), *n), TaskId(*task))).collect();
     for row in &rows.undo {
         let undo = Undo {
             kind: row.kind.clone(),
@@ -112,6 +113,7 @@ impl Reading<'_> {
                 priority: Priority::from_rank(row.priority).expect("it is checked"),
                 retry: retry(row.max_attempts, row.backoff_ms, row.backoff_cap_ms),
                 dedupe: row.dedupe.clone(),
+                limit: row.slot_key.clone().zip(row.slot_limit),
                 trace: row.trace.clone(),
                 enqueued_at: row.enqueued_at,
             },
@@ -136,6 +138,7 @@ impl Reading<'_> {
             since: row.since,
             wake_at: row.wake_at,
             deadline_at: row.deadline_at,
+            deadline_is_fixed: row.deadline_is_fixed,
             or_resume: row.or_resume,
             key: self.rows.keys.iter().find(|key| key.task_id == row.task_id).map(|key| key.key.clone()),
             holder: row.holder.map(Incarnation),
@@ -156,6 +159,7 @@ impl Reading<'_> {
                 priority: Priority::from_rank(row.priority).expect("it is as it was"),
                 retry: retry(row.max_attempts, row.backoff_ms, row.backoff_cap_ms),
                 dedupe: row.dedupe.clone(),
+                limit: row.slot_key.clone().zip(row.slot_limit),
                 trace: row.trace.clone(),
                 enqueued_at: row.enqueued_at,
             },

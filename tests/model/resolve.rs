@@ -39,6 +39,7 @@ impl Cast {
             expires_at: adds.expires.map(|after| now + after),
             retry: adds.retry,
             dedupe: adds.dedupe.map(|(key, window)| (key.to_owned(), window)),
+            limit: adds.limit.map(|(key, n)| (key.to_owned(), n.cast_signed())),
             step: first_step(adds),
         }
     }
@@ -61,6 +62,9 @@ impl Cast {
             Some((key, None)) => task.dedupe(key),
             Some((key, Some(window))) => task.dedupe_within(key, duration(window)),
         };
+        if let Some((key, n)) = adds.limit {
+            task = task.limit(key, n);
+        }
         match &adds.start {
             Starts::Now => task,
             Starts::At(offset) => task.at(timestamp(now + offset)),
@@ -77,11 +81,13 @@ impl Cast {
                 On::End(task) => world::On::End(self.task(*task)),
                 On::Fake(marker) => world::On::Checks("fake", json!({ "marker": marker.to_string() })),
                 On::OtherFake => world::On::Checks("other_fake", json!({})),
+                On::Slot(key) => unreachable!("nobody defers to a slot of {key}"),
             },
             deadline_at: waits.deadline.map(|limit| match limit {
                 Limit::After(offset) | Limit::At(offset) => now + offset,
                 Limit::Never => world::LATEST,
             }),
+            deadline_is_fixed: matches!(waits.deadline, Some(Limit::At(_))),
             or_resume: waits.or_resume,
         }
     }
@@ -94,6 +100,7 @@ impl Cast {
             On::End(task) => defer(TaskEnd::of(self.task(*task).0)),
             On::Fake(marker) => defer(Fake { marker: marker.to_string() }),
             On::OtherFake => defer(OtherFake {}),
+            On::Slot(key) => unreachable!("nobody defers to a slot of {key}"),
         };
         let deferral = match waits.deadline {
             None => deferral,
@@ -106,6 +113,9 @@ impl Cast {
 
     /// A key as it is stored.
     pub(crate) fn key(&self, on: &On) -> String {
+        if let On::Slot(key) = on {
+            return format!("slot:{key}");
+        }
         self.wait_for(0, &Waits { on: on.clone(), deadline: None, or_resume: false }).key().expect("it is a key")
     }
 

@@ -144,6 +144,7 @@ fn differences(model: &World, seen: &World) -> Vec<String> {
     between("history", &model.history, &seen.history, &mut lines);
     between("signal", &model.signals, &seen.signals, &mut lines);
     between("dedupe", &model.dedupe, &seen.dedupe, &mut lines);
+    between("slot", &model.slots, &seen.slots, &mut lines);
     between("undo", &model.undo, &seen.undo, &mut lines);
     between("replica", &model.replicas, &seen.replicas, &mut lines);
     between("queue", &model.queues, &seen.queues, &mut lines);

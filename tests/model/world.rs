@@ -15,6 +15,7 @@ mod report;
 mod retention;
 mod settle;
 mod signal;
+mod slot;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ pub(crate) use self::{
     enqueue::{New, Start},
     fire::Struck,
     lease::Leased,
+    slot::TurnedAway,
     undo::Undoes,
 };
 
@@ -56,6 +58,8 @@ pub(crate) struct World {
     pub(crate) signals: BTreeMap<Uuid, Signal>,
     /// By name and key.
     pub(crate) dedupe: BTreeMap<(String, String), Taken>,
+    /// Who is at work under a concurrency key, by that and a number.
+    pub(crate) slots: BTreeMap<(String, i32), TaskId>,
     pub(crate) undo: BTreeMap<Fence, Undo>,
     pub(crate) replicas: BTreeMap<Incarnation, Replica>,
     /// Every queue that ever had a task, and since when it is paused.
@@ -79,7 +83,7 @@ pub(crate) struct Task {
     pub(crate) crashes: i32,
     /// When it was ready for the first time: it keeps that place in the queue.
     pub(crate) ready_at: Option<i64>,
-    /// It is skipped if it has not begun by then; none once it was claimed.
+    /// It is skipped if it has not begun by then; none once it was claimed, and has its slot if it needs one.
     pub(crate) expires_at: Option<i64>,
     pub(crate) cancel_requested_at: Option<i64>,
     pub(crate) step: Value,
@@ -98,6 +102,8 @@ pub(crate) struct Card {
     pub(crate) priority: Priority,
     pub(crate) retry: Retry,
     pub(crate) dedupe: Option<String>,
+    /// A concurrency key, and how many under it may be at work at once.
+    pub(crate) limit: Option<(String, i32)>,
     pub(crate) trace: Option<String>,
     pub(crate) enqueued_at: i64,
 }
@@ -120,6 +126,8 @@ pub(crate) struct Wait {
     /// When it is over, or due for a look.
     pub(crate) wake_at: Option<i64>,
     pub(crate) deadline_at: Option<i64>,
+    /// It is a time of the calendar, and stays when the wait is armed again.
+    pub(crate) deadline_is_fixed: bool,
     pub(crate) or_resume: bool,
     pub(crate) key: Option<String>,
     /// The triggerer that runs it.
@@ -248,6 +256,7 @@ impl World {
             tasks: self.tasks.clone(),
             signals: self.signals.clone(),
             dedupe: self.dedupe.clone(),
+            slots: self.slots.clone(),
             undo: self.undo.clone(),
             replicas: self.replicas.clone(),
             queues: self.queues.clone(),

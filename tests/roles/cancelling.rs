@@ -131,6 +131,26 @@ both!(
     }
 );
 
+// It is given half a minute, and tried again seconds later.
+both!(
+    async fn an_undo_that_hangs_is_given_up_and_tried_again(stage: Stage) {
+        let _triggerer = stage.triggerer(patient::triggerer()).await;
+        let (trigger, played) = Scripted::never();
+        played.undoes(|before| async move {
+            if before == 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        });
+        let task = stage.store.enqueue(waiting_on(trigger)).await.unwrap();
+        stage.store.cancel(task, "not needed").await.unwrap();
+        played.until(Seen::OnCancel, 1).await;
+        stage.pass(ms(29_000)).await;
+        until("it to be undone", async || stage.count("select count(*) from reveille_undo").await == 0).await;
+        assert_eq!(played.times(Seen::OnCancel), 2);
+    }
+);
+
 both!(
     async fn what_cannot_be_undone_is_kept_and_reported(stage: Stage) {
         let _triggerer = stage.triggerer(patient::triggerer()).await;

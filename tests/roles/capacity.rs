@@ -17,7 +17,7 @@ use reveille::{
 };
 use uuid::Uuid;
 
-use crate::stage::{Plain, Role, Script, Scripted, Stage, ms, patient, quick, until};
+use crate::stage::{Gate, Plain, Role, Script, Scripted, Seen, Stage, ms, patient, quick, until};
 
 const CAPACITY: usize = 8;
 
@@ -124,6 +124,33 @@ on_postgres!(
     }
 );
 
+// On SQLite nothing can be leased while an event waits to be stored: there is one writer.
+on_postgres!(
+    async fn a_slot_is_given_back_when_its_event_is_stored_and_not_before(stage: Stage) {
+        let _triggerer = stage.triggerer(Settings { capacity: 1, ..patient::triggerer() }).await;
+        let go = Gate::shut();
+        let shut = go.clone();
+        let (trigger, first) = Scripted::of(move |_| {
+            let passed = shut.passed();
+            async move {
+                passed.await;
+                Ok(Answer::Fire(Event::succeed(1)?))
+            }
+        });
+        let fires = stage.store.enqueue(task().when(defer(trigger))).await.unwrap();
+        first.until(Seen::Check, 1).await;
+        let (trigger, second) = Scripted::never();
+        stage.store.enqueue(task().when(defer(trigger))).await.unwrap();
+        let held = stage.hold(fires).await;
+        go.open();
+        stage.pass(ms(800)).await;
+        assert_eq!((stage.held().await, second.seen()), (1, vec![]));
+        held.commit().await.unwrap();
+        second.until(Seen::Check, 1).await;
+        stage.succeeded(fires).await;
+    }
+);
+
 // The client has given up on a lease whose commit is still on its way, and asks what it holds before that arrives.
 on_postgres!(
     async fn a_lease_whose_commit_comes_late_exceeds_no_capacity(stage: Stage) {
@@ -168,7 +195,7 @@ both!(
         }
         stage.store.enqueue_all(tasks).await.unwrap();
         for played in &dormant {
-            played.until(crate::stage::Seen::Check, 1).await;
+            played.until(Seen::Check, 1).await;
         }
         until("all to sleep", async || stage.held().await == 0).await;
         let (trigger, _) = Scripted::of(|_| async { Ok(Answer::Fire(Event::succeed(1)?)) });

@@ -29,11 +29,39 @@ fn task() -> NewTask {
 both!(
     async fn an_accepted_event_is_acknowledged_after_it_is_stored(stage: Stage) {
         let _triggerer = stage.triggerer(patient::triggerer()).await;
-        let (trigger, played) = Scripted::fires("seen");
+        let go = Gate::shut();
+        let shut = go.clone();
+        let (trigger, played) = Scripted::of(move |_| {
+            let passed = shut.passed();
+            async move {
+                passed.await;
+                Ok(Answer::Fire(Event::resume("seen")?))
+            }
+        });
         let task = stage.store.enqueue(task().when(defer(trigger))).await.unwrap();
+        played.until(Seen::Check, 1).await;
+        let held = stage.hold(task).await;
+        go.open();
+        stage.pass(ms(500)).await;
+        assert_eq!(played.seen(), [Seen::Check], "it is not stored yet");
+        held.commit().await.unwrap();
         played.until(Seen::CleanUp, 1).await;
         assert_eq!(played.seen(), [Seen::Check, Seen::Settled(Receipt::Accepted), Seen::CleanUp]);
         assert_eq!(stage.state_of(task).await, "ready");
+    }
+);
+
+both!(
+    async fn a_trigger_that_does_not_come_back_from_its_receipt_is_let_go_of(stage: Stage) {
+        let triggerer = stage.triggerer(patient::triggerer()).await;
+        let (trigger, played) = Scripted::fires("seen");
+        *played.settles_in.lock().unwrap() = ms(3_600_000);
+        let task = stage.store.enqueue(task().when(defer(trigger))).await.unwrap();
+        stage.until_state(task, "ready").await;
+        triggerer.ask();
+        played.until(Seen::CleanUp, 1).await;
+        assert_eq!(played.seen(), [Seen::Check, Seen::CleanUp]);
+        triggerer.ended().await;
     }
 );
 

@@ -8,10 +8,14 @@ mod replica;
 mod triggerer;
 mod worker;
 
-use reveille::{NewTask, Store, done_with, worker as role};
+use reveille::{
+    NewTask, Store, done_with,
+    store::{Db, TIME_OUT},
+    worker as role,
+};
 use serde_json::{Value, json};
 
-use crate::stage::{Kind, Plain, Proxy, Role, Script, Stage, quick};
+use crate::stage::{Kind, Plain, Proxy, Role, Script, Stage, ms, patient, quick};
 
 /// Text that only the statement of one verb has.
 mod statement {
@@ -35,6 +39,13 @@ mod statement {
     pub(super) const ADVANCE: &str = "turn = turn + 1, attempt = 1";
     pub(super) const UNDO: &str = "update reveille_undo u set holder";
     pub(super) const UNDONE: &str = "delete from reveille_undo";
+    pub(super) const UNDO_AGAIN: &str = "set holder = null, attempt = attempt + 1";
+    pub(super) const TAKE_OVER: &str = "set holder = $3, deaths";
+    pub(super) const HELD: &str = "select pg_advisory_xact_lock";
+    pub(super) const PROGRESS: &str = "set progress =";
+    pub(super) const PAUSE: &str = "update reveille_queue set paused_at";
+    pub(super) const FORGET: &str = "delete from reveille_replica";
+    pub(super) const DROP: &str = "delete from reveille_signal";
 }
 
 /// A worker and a triggerer behind a proxy, which cut what they are told to.
@@ -51,6 +62,16 @@ impl Behind {
         behind
     }
 
+    /// With leases so long that what they do by the tenth renewal is not done while a test runs.
+    async fn patient_roles(stage: &Stage) -> Self {
+        let mut behind = Self::client(stage).await;
+        behind.roles =
+            vec![Role::triggerer(&behind.store, patient::triggerer()), Role::worker(&behind.store, patient::worker())];
+        stage.live("triggerer").await;
+        stage.live("worker").await;
+        behind
+    }
+
     async fn begin(&mut self, stage: &Stage) {
         self.roles = vec![
             Role::triggerer(&self.store, quick::triggerer("triggerer")),
@@ -64,6 +85,29 @@ impl Behind {
         let proxy = stage.proxy().await;
         let store = stage.through(&proxy).await;
         Self { proxy, store, roles: Vec::new() }
+    }
+}
+
+/// On SQLite an answer is lost where a commit is shared with one who takes too long: whoever wrote before has given up.
+async fn give_up_on(stage: &Stage, store: &Store, written: &'static str) {
+    loop {
+        let first = store.begin().await.unwrap();
+        // Meanwhile the loops of the role queue behind it, and then we again, behind them.
+        stage.pass(ms(600)).await;
+        let mut second = Box::pin(store.begin());
+        assert!(futures::future::poll_immediate(&mut second).await.is_none());
+        let committing = tokio::spawn(first.commit());
+        let mut second = second.await.unwrap();
+        let Db::Sqlite(c) = second.db() else { panic!("only SQLite's commits are shared") };
+        let is_written: i64 = sqlx::query_scalar(written).fetch_one(c).await.unwrap();
+        if is_written > 0 {
+            stage.pass(TIME_OUT + ms(500)).await;
+        }
+        second.commit().await.unwrap();
+        committing.await.unwrap().unwrap();
+        if is_written > 0 {
+            return;
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use reveille::{
 };
 
 use crate::stage::{
-    Gate, LEASE, Plain, Proxy, Role, Script, Scripted, Seen, Stage, error, logged, ms, quick, result, times, until,
+    Gate, LEASE, Plain, Role, Script, Scripted, Seen, Stage, error, logged, ms, quick, result, times, until,
 };
 
 fn waiting_on(trigger: Scripted) -> NewTask {
@@ -22,10 +22,10 @@ async fn add(stage: &Stage, trigger: Scripted) -> TaskId {
     stage.store.enqueue(waiting_on(trigger)).await.unwrap()
 }
 
-on_postgres!(
+both!(
     async fn a_silent_triggerer_checks_nothing_and_goes_on_as_it_was(stage: Stage) {
-        let proxy = stage.proxy().await;
-        let _triggerer = Role::triggerer(&stage.through(&proxy).await, quick::triggerer("parks"));
+        let reach = stage.reach().await;
+        let _triggerer = Role::triggerer(&stage.along(&reach).await, quick::triggerer("parks"));
         let before = stage.live("parks").await;
         let checked_at = Arc::new(Mutex::new(Vec::new()));
         let (clock, noted) = (stage.clock().clone(), Arc::clone(&checked_at));
@@ -35,9 +35,13 @@ on_postgres!(
         });
         let task = add(&stage, trigger).await;
         played.until(Seen::Check, 3).await;
-        for outage in [Proxy::fall_silent, Proxy::close] {
+        for silently in [true, false] {
             let silent_since = stage.clock().monotonic();
-            outage(&proxy);
+            if silently {
+                reach.fall_silent().await;
+            } else {
+                reach.cut().await;
+            }
             stage.pass(5 * LEASE / 2).await;
             // The last renewal was sent before the outage, at most a third of a lease: by then it is parked.
             let parked_from = silent_since + LEASE + ms(150);
@@ -45,7 +49,7 @@ on_postgres!(
             assert_eq!(late, [], "checked while parked, {silent_since:?}");
             assert_eq!(stage.held().await, 1, "it is still held");
             let checks = played.times(Seen::Check);
-            proxy.open();
+            reach.mend().await;
             played.until(Seen::Check, checks + 3).await;
         }
         assert_eq!(stage.live("parks").await.incarnation, before.incarnation);
@@ -55,16 +59,14 @@ on_postgres!(
     }
 );
 
-on_postgres!(
+both!(
     async fn an_outage_of_the_database_moves_no_trigger_and_no_task(stage: Stage) {
-        let proxy = stage.proxy().await;
+        let reach = stage.reach().await;
         let mut roles = Vec::new();
         for label in ["one", "two", "three"] {
-            roles.push(Role::triggerer(
-                &stage.through(&proxy).await,
-                Settings { capacity: 2, ..quick::triggerer(label) },
-            ));
-            roles.push(Role::worker(&stage.through(&proxy).await, quick::worker(&format!("{label}'s worker"))));
+            roles
+                .push(Role::triggerer(&stage.along(&reach).await, Settings { capacity: 2, ..quick::triggerer(label) }));
+            roles.push(Role::worker(&stage.along(&reach).await, quick::worker(&format!("{label}'s worker"))));
         }
         for label in ["one", "two", "three"] {
             stage.live(label).await;
@@ -91,9 +93,9 @@ on_postgres!(
             holders.push(stage.whole(*task).await.wait.unwrap().holder);
         }
 
-        proxy.close();
+        reach.cut().await;
         stage.pass(3 * LEASE).await;
-        proxy.open();
+        reach.mend().await;
         until("everybody to be back", async || {
             stage
                 .replicas()
@@ -115,10 +117,10 @@ on_postgres!(
     }
 );
 
-on_postgres!(
+both!(
     async fn an_event_that_was_seen_is_stored_after_an_outage(stage: Stage) {
-        let proxy = stage.proxy().await;
-        let _triggerer = Role::triggerer(&stage.through(&proxy).await, quick::triggerer("triggerer"));
+        let reach = stage.reach().await;
+        let _triggerer = Role::triggerer(&stage.along(&reach).await, quick::triggerer("triggerer"));
         let _worker = stage.worker(reveille::worker::Settings { names: None, ..crate::stage::patient::worker() }).await;
         let happens = Gate::shut();
         let happened = happens.clone();
@@ -128,14 +130,15 @@ on_postgres!(
         });
         let task = add(&stage, trigger).await;
         played.until(Seen::Check, 1).await;
-        proxy.close();
+        reach.cut().await;
         let checks = played.times(Seen::Check);
         happens.open();
         played.until(Seen::Check, checks + 1).await;
         stage.pass(LEASE + ms(100)).await;
+        until("it to be noticed", async || !logged(&["firing does not work"]).is_empty()).await;
         assert_eq!(stage.state_of(task).await, "deferred");
         let seen = played.times(Seen::Check);
-        proxy.open();
+        reach.mend().await;
         // The event is the one that was seen during the outage, and no other look was needed.
         let whole = stage.succeeded(task).await;
         assert_eq!(result(&whole), seen - 1);
@@ -243,10 +246,10 @@ on_postgres!(
     }
 );
 
-on_postgres!(
+both!(
     async fn an_answer_is_kept_through_an_outage_and_the_step_is_not_run_again(stage: Stage) {
-        let proxy = stage.proxy().await;
-        let _worker = Role::worker(&stage.through(&proxy).await, quick::worker("worker"));
+        let reach = stage.reach().await;
+        let _worker = Role::worker(&stage.along(&reach).await, quick::worker("worker"));
         stage.live("worker").await;
         let cut = Gate::shut();
         let is_cut = cut.clone();
@@ -259,20 +262,19 @@ on_postgres!(
         });
         let task = stage.enqueue(&task).await;
         stage.until_state(task, "running").await;
-        proxy.close();
+        reach.cut().await;
         cut.open();
         until("it to be noticed", async || !logged(&["storing what steps answered does not work"]).is_empty()).await;
-        proxy.open();
+        reach.mend().await;
         let whole = stage.succeeded(task).await;
         assert_eq!((times(&whole, "claimed"), whole.brief.attempt), (1, 1));
     }
 );
 
 // Only renewals fail: everything else could be said, and is not.
-on_postgres!(
+both!(
     async fn a_parked_triggerer_gives_no_verdict(stage: Stage) {
-        let proxy = stage.proxy().await;
-        let _triggerer = Role::triggerer(&stage.through(&proxy).await, quick::triggerer("parks"));
+        let _triggerer = stage.triggerer(quick::triggerer("parks")).await;
         let before = stage.live("parks").await;
         let (happens, over) = (Gate::shut(), Gate::shut());
         let mut tasks = Vec::new();
@@ -292,7 +294,7 @@ on_postgres!(
             tasks.push(stage.store.enqueue(waiting_on(trigger).retry(Retry::NEVER)).await.unwrap());
             played.until(Seen::Check, 1).await;
         }
-        proxy.bar(Some("set beat = beat + 1"));
+        stage.bar_renewals().await;
         stage.pass(LEASE + ms(200)).await;
         // Evidence is taken all the same.
         happens.open();
@@ -300,9 +302,34 @@ on_postgres!(
         over.open();
         stage.pass(LEASE).await;
         assert_eq!([stage.state_of(tasks[1]).await, stage.state_of(tasks[2]).await], ["deferred", "deferred"]);
-        proxy.bar(None);
+        stage.allow_renewals().await;
         stage.until_state(tasks[1], "skipped").await;
         stage.until_state(tasks[2], "failed").await;
         assert_eq!(stage.live("parks").await.incarnation, before.incarnation);
+    }
+);
+
+both!(
+    async fn a_parked_replica_takes_nothing_new(stage: Stage) {
+        let _roles =
+            [stage.triggerer(quick::triggerer("triggerer")).await, stage.worker(quick::worker("worker")).await];
+        stage.live("triggerer").await;
+        stage.live("worker").await;
+        stage.bar_renewals().await;
+        stage.pass(LEASE + ms(200)).await;
+        let (trigger, played) = Scripted::never();
+        add(&stage, trigger).await;
+        let (trigger, undone) = Scripted::never();
+        stage.store.cancel(add(&stage, trigger).await, "not needed").await.unwrap();
+        let task = stage.enqueue(&Script::<Plain>::of(|_, _| async { Ok(done()) })).await;
+        // Longer than each of the loops sleeps.
+        stage.pass(3 * LEASE / 2).await;
+        assert_eq!((stage.held().await, played.seen(), undone.seen()), (0, vec![], vec![]));
+        assert_eq!(stage.count("select count(*) from reveille_undo where holder is not null").await, 0);
+        assert_eq!(stage.state_of(task).await, "ready");
+        stage.allow_renewals().await;
+        played.until(Seen::Check, 1).await;
+        undone.until(Seen::OnCancel, 1).await;
+        stage.succeeded(task).await;
     }
 );

@@ -153,6 +153,46 @@ both!(
 );
 
 both!(
+    async fn a_worker_that_is_found_gone_drops_what_it_runs_and_runs_it_anew(stage: Stage) {
+        let _worker = stage.worker(quick::worker("worker")).await;
+        let (runs, dropped) = (Gate::shut(), Gate::shut());
+        let (begun, told) = (runs.clone(), dropped.clone());
+        let task = Script::<Plain>::of(move |_, cx| {
+            let (again, told) = (begun.is_open(), told.clone());
+            begun.open();
+            async move {
+                if again {
+                    return Ok(done());
+                }
+                let _told = scopeguard(move || {
+                    if cx.is_cancelled() {
+                        told.open();
+                    }
+                });
+                std::future::pending().await
+            }
+        });
+        let task = stage.enqueue(&task).await;
+        runs.passed().await;
+        let lost = stage.lose("worker").await;
+        dropped.passed().await;
+        assert_ne!(stage.live("worker").await.incarnation, lost.incarnation);
+        assert_eq!(stage.succeeded(task).await.crashes, 1);
+    }
+);
+
+/// Does it when it is dropped.
+fn scopeguard(then: impl FnMut()) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(then)
+}
+
+both!(
     async fn a_zombies_answer_changes_nothing(stage: Stage) {
         // The zombie is at a step when it is declared gone, and the step ends before it finds out.
         let _zombie =

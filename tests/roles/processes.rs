@@ -11,7 +11,7 @@ use tokio::{
 use crate::stage::{LEASE, Plain, Script, Stage, ms, quick, result, times, until};
 
 /// A service that remembers the idempotency keys it was called with, and answers only from the third call on.
-async fn service() -> (String, Arc<Mutex<Vec<String>>>) {
+pub(crate) async fn service() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, calls) = (listener.local_addr().unwrap().to_string(), Arc::new(Mutex::new(Vec::new())));
     let noted = Arc::clone(&calls);

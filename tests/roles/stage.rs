@@ -6,6 +6,7 @@ mod child;
 mod gate;
 mod log;
 mod proxy;
+mod reach;
 mod role;
 mod script;
 mod scripted;
@@ -18,7 +19,7 @@ use reveille::{
     clock::Clock,
     id::{Incarnation, TaskId},
     store::{
-        Db,
+        Db, Tx,
         replica::{self, Beat, Card, Replica},
         report::Whole,
     },
@@ -236,6 +237,28 @@ impl Stage {
         };
         tx.commit().await.unwrap();
         rows
+    }
+
+    /// Until this transaction is over, nobody can move the task.
+    pub(crate) async fn hold(&self, task: TaskId) -> Tx {
+        let text = "update reveille_task set priority = priority where id = $1";
+        let mut tx = self.store.begin().await.unwrap();
+        let held = match tx.db() {
+            Db::Sqlite(c) => sqlx::query(text).bind(task.0).execute(c).await.unwrap().rows_affected(),
+            Db::Postgres(c) => sqlx::query(text).bind(task.0).execute(c).await.unwrap().rows_affected(),
+        };
+        assert_eq!(held, 1);
+        tx
+    }
+
+    /// Runs statements that no verb has.
+    async fn run(&self, text: &'static str) {
+        let mut tx = self.store.begin().await.unwrap();
+        match tx.db() {
+            Db::Sqlite(c) => drop(sqlx::raw_sql(text).execute(c).await.unwrap()),
+            Db::Postgres(c) => drop(sqlx::raw_sql(text).execute(c).await.unwrap()),
+        }
+        tx.commit().await.unwrap();
     }
 
     /// How many triggers are held by a replica that is not gone.

@@ -313,6 +313,23 @@ both!(
 );
 
 both!(
+    async fn a_wait_finds_at_once_what_came_before_it(stage: Stage) {
+        const WAITS: u32 = 20;
+        let _worker = stage.worker(patient::worker()).await;
+        for n in 0..WAITS {
+            stage.store.signal(Sent::new(format!("key/{n}"), n)).await.unwrap();
+        }
+        let waits = (0..WAITS).map(|n| defer(Signal::new(format!("key/{n}")))).collect();
+        let begun = stage.clock().monotonic();
+        let whole = stage.succeeded(stage.enqueue(&journey(waits)).await).await;
+        let took = stage.clock().monotonic() - begun;
+        assert_eq!(result(&whole), json!((0..WAITS).collect::<Vec<_>>()));
+        // What every replica does again each period would find one a second.
+        assert!(took < ms(500) * WAITS, "{took:?}");
+    }
+);
+
+both!(
     async fn a_role_with_settings_that_cannot_work_says_so(stage: Stage) {
         use reveille::{life::Stop, triggerer, worker};
         let store = stage.store.clone();

@@ -56,6 +56,10 @@ pub(in crate::cli) struct Add {
     #[arg(long, value_name = "DURATION", requires = "dedupe", value_parser = time::duration)]
     dedupe_within: Option<Duration>,
 
+    /// At most so many tasks with this key at work at once, from their first step to their end: 'api=3'
+    #[arg(long, value_name = "KEY=N", value_parser = limit)]
+    limit: Option<(String, u32)>,
+
     /// Not before this time
     #[arg(long, value_name = "TIME", group = "start", value_parser = time::time)]
     at: Option<Timestamp>,
@@ -99,6 +103,14 @@ fn priorities() -> impl clap::builder::TypedValueParser<Value = Priority> {
 
 fn origins() -> impl clap::builder::TypedValueParser<Value = Origin> {
     PossibleValuesParser::new(["manual", "schedule", "child", "redrive"]).try_map(|word| word.parse::<Origin>())
+}
+
+fn limit(text: &str) -> Result<(String, u32), String> {
+    let (key, n) = text.rsplit_once('=').ok_or("write it as KEY=N, such as api=3")?;
+    let n = n
+        .parse()
+        .map_err(|error| format!("{n:?} is no number of tasks ({error}): write it as KEY=N, such as api=3"))?;
+    Ok((key.to_owned(), n))
 }
 
 impl Add {
@@ -155,6 +167,9 @@ impl Add {
             (_, _, Some(deferral)) => task.when(deferral),
             (None, None, None) => task,
         };
+        if let Some((key, n)) = &self.limit {
+            task = task.limit(key, *n);
+        }
         if let Some(moment) = self.expires {
             task = task.expires(match moment {
                 Moment::At(at) => at,

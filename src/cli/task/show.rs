@@ -24,7 +24,7 @@ use crate::{
     id::TaskId,
     store::{
         Store, queue,
-        report::{Waiting, Whole},
+        report::{Slot, Waiting, Whole},
     },
     task::{End, Woken},
 };
@@ -84,6 +84,7 @@ struct Form<'a> {
     progress: Option<&'a Value>,
     event: Option<&'a Woken>,
     wait: Option<Wait<'a>>,
+    slot: Option<&'a Slot>,
     end: Option<&'a End>,
     history: Vec<Move<'a>>,
 }
@@ -155,6 +156,7 @@ impl Serialize for Sheet {
             progress: task.progress.as_ref(),
             event: task.event.as_ref(),
             wait: task.wait.as_ref().map(Wait::of),
+            slot: task.slot.as_ref(),
             end: task.end.as_ref(),
             history: history.collect(),
         }
@@ -194,6 +196,10 @@ impl Sheet {
             "turn",
             format!("{}, attempt {} of {}{}", task.brief.turn, task.brief.attempt, task.max_attempts, self.crashes()),
         ));
+        details.extend(task.slot.as_ref().map(|slot| {
+            let number = slot.number.map_or_else(String::new, |number| format!(", of which it has slot {number}"));
+            ("key", format!("{}, {} at once{number}", plain(&slot.key), slot.limit))
+        }));
         details.extend(task.step.as_ref().map(|step| ("step", value(step))));
         details.extend(task.progress.as_ref().map(|progress| ("progress", value(progress))));
         details.extend(task.event.as_ref().map(|event| {

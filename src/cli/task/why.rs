@@ -141,6 +141,11 @@ impl Facts<'_> {
             return because(format!("has waited for {since} for {}{deadline}", plain(&wait.keys.join(" and "))));
         };
         let (key, argument) = (plain(key), argument(key));
+        if let ("slot", Some(slot)) = (form, &self.task.slot) {
+            let sentence =
+                format!("has waited for {since} for a free slot of {key} ({} at once){deadline}", slot.limit);
+            return because(sentence).advice("it is next when those before it and one of those at work have ended");
+        }
         if form == "task" {
             return because(format!("has waited for {since} for the end of task {key}{deadline}"))
                 .advice(format!("`{} task show {key}` tells why that one is not moving", self.again));

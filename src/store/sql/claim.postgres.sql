@@ -3,6 +3,7 @@
 -- Walks one index range a queue, name and priority (a plain "any(…) order by" would read the whole backlog, and what
 -- cannot run beside it), and goes to a lower priority only if it must. It looks at more than it wants, so that claimers
 -- in step do not come away empty, and locks only those that it takes.
+-- One with a concurrency key has begun, and expires no more, only once it has a slot: the caller sees to that.
 -- Its transaction is marked as under way by a lock, which `held` waits for.
 with first as materialized (
        select c.id
@@ -29,13 +30,14 @@ with first as materialized (
         limit $5),
      mine as (
        update reveille_task k
-          set state = 'running', holder = $3, generation = k.generation + 1, expires_at = null, progress = null
+          set state = 'running', holder = $3, generation = k.generation + 1, progress = null,
+              expires_at = case when k.slot_key is not null then k.expires_at end
          from taken t
         where k.id = t.id
           and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
           and (select pg_try_advisory_xact_lock(uuid_hash_extended($3, 0)))
        returning k.id, k.name, k.queue, k.priority, k.ready_at, k.generation, k.turn, k.attempt, k.crashes, k.max_attempts,
-                 k.backoff_ms, k.backoff_cap_ms, k.step, k.event),
+                 k.backoff_ms, k.backoff_cap_ms, k.slot_key, k.slot_limit, k.step, k.event),
      told as (
        insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
        select $4 / 86400000 % 32, id, $4, generation, turn, attempt, 'ready', 'running', 'claimed', $3 from mine)

@@ -1,9 +1,11 @@
 -- Claims the tasks that come first: by priority, then by the time of first being ready.
 --  $1 queues as a JSON array (null: all)  $2 names as a JSON array  $3 me  $4 now  $5 how many  $6 set aside, as a JSON array of hexadecimal ids
 -- SQLite has no lateral: a correlated list, one index range a queue, name and priority, serves. There is one writer, so
--- nothing is locked or skipped.
+-- nothing is locked or skipped. One with a concurrency key has begun, and expires no more, only once it has a slot: the
+-- caller sees to that.
 update reveille_task
-   set state = 'running', holder = $3, generation = generation + 1, expires_at = null, progress = null
+   set state = 'running', holder = $3, generation = generation + 1, progress = null,
+       expires_at = case when slot_key is not null then expires_at end
  where exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
    and id in (select k.id
                 from (select 3 as priority union all select 2 union all select 1 union all select 0) p
@@ -21,4 +23,4 @@ update reveille_task
                order by k.priority desc, k.ready_at
                limit $5)
 returning id, name, queue, priority, ready_at, generation, turn, attempt, crashes, max_attempts, backoff_ms, backoff_cap_ms,
-          step, event
+          slot_key, slot_limit, step, event

@@ -18,14 +18,14 @@ with f as materialized (
                                       else (select t.holder from reveille_trigger t where t.task_id = k.id for update) end
                 and exists (select 1 from reveille_replica r where r.incarnation = f.holder and r.gone_at is null)))
        returning k.id, k.name, k.queue, k.origin, k.batch, k.priority, k.generation, k.turn, k.attempt, k.crashes, k.max_attempts,
-                 k.backoff_ms, k.backoff_cap_ms, k.dedupe, k.step, k.event, k.trace, k.enqueued_at,
+                 k.backoff_ms, k.backoff_cap_ms, k.dedupe, k.slot_key, k.slot_limit, k.step, k.event, k.trace, k.enqueued_at,
                  f.was, f.state, f.result, f.why, f.event_id, f.who),
      kept as (
        insert into reveille_finished (day, id, name, queue, origin, batch, state, priority, generation, turn, attempt, crashes,
-                                      max_attempts, backoff_ms, backoff_cap_ms, dedupe, step, event, result, trace, enqueued_at,
-                                      finished_at)
+                                      max_attempts, backoff_ms, backoff_cap_ms, dedupe, slot_key, slot_limit, step, event, result, trace,
+                                      enqueued_at, finished_at)
        select case state when 'failed' then -1 else $1 / 86400000 % 32 end, id, name, queue, origin, batch, state, priority,
-              generation + 1, turn, attempt, crashes, max_attempts, backoff_ms, backoff_cap_ms, dedupe,
+              generation + 1, turn, attempt, crashes, max_attempts, backoff_ms, backoff_cap_ms, dedupe, slot_key, slot_limit,
               case state when 'failed' then step end, case state when 'failed' then event end, result, trace, enqueued_at, $1
          from gone),
      over as (
@@ -41,7 +41,8 @@ with f as materialized (
        delete from reveille_dedupe d
         using gone g
         where g.dedupe is not null and d.name = g.name and d.key = g.dedupe and d.task_id = g.id and d."until" is null),
+     slots as (delete from reveille_slot s using gone g where g.slot_key is not null and s.task_id = g.id),
      told as (
        insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, event, who)
        select $1 / 86400000 % 32, id, $1, generation + 1, turn, attempt, was, state, why, event_id, who from gone)
-select id from gone
+select id, slot_key from gone

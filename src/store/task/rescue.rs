@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Ending, end};
+use super::{Ending, Over, end};
 use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},
@@ -33,7 +33,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn rescue(&self, db: &mut Db<'_>, who: Incarnation, limit: i64) -> Result<(usize, Vec<TaskId>)> {
+    pub async fn rescue(&self, db: &mut Db<'_>, who: Incarnation, limit: i64) -> Result<(usize, Vec<Over>)> {
         let now = self.clock().now_ms();
         let text = match db {
             Db::Sqlite(_) => include_str!("../sql/rescue.sqlite.sql"),
@@ -69,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn expire(&self, db: &mut Db<'_>, who: Incarnation, limit: i64) -> Result<(usize, Vec<TaskId>)> {
+    pub async fn expire(&self, db: &mut Db<'_>, who: Incarnation, limit: i64) -> Result<(usize, Vec<Over>)> {
         let now = self.clock().now_ms();
         let text =
             "select id, generation, state from reveille_task where expires_at <= $1 order by expires_at limit $2";

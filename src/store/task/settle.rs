@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{Deferring, Ending, defer, end, lock};
+use super::{Deferring, Ending, Over, defer, end, lock};
 use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},
@@ -38,7 +38,7 @@ pub struct Settled {
     /// The tasks that wait.
     pub deferred: HashSet<TaskId>,
     /// The tasks that are over.
-    pub ended: Vec<TaskId>,
+    pub ended: Vec<Over>,
 }
 
 impl Store {

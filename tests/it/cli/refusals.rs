@@ -34,6 +34,14 @@ fn a_trigger_that_is_not_written_as_one_is_refused_with_an_example() {
 }
 
 #[test]
+fn a_limit_that_is_none_is_refused_with_how_to_write_it() {
+    refused(2, &["task", "add", "report", "--limit", "api"], &["write it as KEY=N, such as api=3"]);
+    refused(2, &["task", "add", "report", "--limit", "api=many"], &["\"many\" is no number of tasks", "KEY=N"]);
+    refused(2, &["task", "add", "report", "--limit", "api=0"], &["1 to 10000 slots", "wait for ever"]);
+    refused(2, &["task", "add", "report", "--limit", "=1"], &["1 to 200 bytes"]);
+}
+
+#[test]
 fn a_step_that_is_not_json_is_refused_with_how_to_quote_it() {
     refused(2, &["task", "add", "report", "--step", "{day: 1}"], &["--step is not JSON", "help: quote it"]);
 }

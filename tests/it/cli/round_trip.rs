@@ -40,6 +40,14 @@ on_both! {
 }
 
 on_both! {
+    fn a_limit_is_stored_and_shown(shell) {
+        let task = shell.add(&["report", "--limit", "api=eu=3"]);
+        let slot = serde_json::json!({ "key": "api=eu", "limit": 3, "number": null });
+        assert_eq!(shell.show(task)["slot"], slot);
+    }
+}
+
+on_both! {
     fn lists_are_narrowed(shell) {
         let batch = "01997d3e-8f00-7000-8000-000000000001";
         shell.add(&["report", "--queue", "night"]);

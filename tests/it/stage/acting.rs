@@ -71,7 +71,7 @@ impl Stage {
     }
 
     pub(crate) async fn claims(&self, worker: Incarnation, limit: usize) -> Vec<Claim> {
-        commit!(self.store, db => task::claim(db, worker, &scope(&["work"]), self.now(), limit))
+        commit!(self.store, db => task::claim(db, worker, &scope(&["work"]), self.now(), limit)).mine
     }
 
     /// The one task that is to be claimed first.
@@ -110,7 +110,7 @@ impl Stage {
         let aside = self.ids("select id from reveille_task where state = 'ready'").await;
         let (task, worker) = (self.enqueue().await, self.worker().await);
         let scope = Scope { aside: aside.into_iter().map(TaskId).collect(), ..scope(&["work"]) };
-        let claim = commit!(self.store, db => task::claim(db, worker, &scope, self.now(), 1)).pop().unwrap();
+        let claim = commit!(self.store, db => task::claim(db, worker, &scope, self.now(), 1)).mine.pop().unwrap();
         assert_eq!(claim.fence.task, task);
         self.defer(worker, &claim, deferral).await
     }

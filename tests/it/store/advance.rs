@@ -141,3 +141,18 @@ both!(
         assert_eq!(progress().await, None);
     }
 );
+
+both!(
+    async fn turns_of_one_moment_are_told_in_their_order(stage: Stage) {
+        let worker = stage.worker().await;
+        let task = stage.enqueue().await;
+        let claim = stage.claim(worker).await;
+        for _ in 0..2 {
+            stage.advance(worker, claim.fence, &woken("seen")).await;
+        }
+        // Whoever drops old days moves the history of the unfinished, in any order.
+        stage.meddle("update reveille_history set at = at where turn = 1").await;
+        let turns: Vec<i32> = stage.whole(task).await.history.iter().map(|told| told.turn).collect();
+        assert_eq!(turns, [0, 0, 1, 2]);
+    }
+);

@@ -9,7 +9,7 @@ use reveille::{
     store::{
         Scope,
         history::Why,
-        task::{Answer, Cancelled, Claim, Deferring},
+        task::{Answer, Cancelled, Claim, Deferring, Over},
         undo::{self, Undo, Undone},
     },
     task::End,
@@ -253,7 +253,7 @@ both!(
             (3, {
                 let mut ids = vec![waiting, delayed, keyed];
                 ids.sort();
-                ids
+                ids.into_iter().map(|task| Over { task, slot: None }).collect()
             })
         );
         for task in [waiting, delayed, keyed] {

@@ -36,7 +36,7 @@ both!(
         let worker = stage.worker().await;
         let claim = async |limit| {
             let scope = scope(&["low", "work"]);
-            let claims = commit!(stage.store, db => task::claim(db, worker, &scope, stage.now(), limit));
+            let claims = commit!(stage.store, db => task::claim(db, worker, &scope, stage.now(), limit)).mine;
             claims.iter().map(|claim| claim.fence.task).collect::<Vec<_>>()
         };
         let (one, two, rest) = (claim(1).await, claim(2).await, claim(10).await);
@@ -53,7 +53,7 @@ both!(
             }
         }
         let worker = stage.worker().await;
-        let claims = commit!(stage.store, db => task::claim(db, worker, &scope(&["a", "b", "c"]), stage.now(), 5));
+        let claims = commit!(stage.store, db => task::claim(db, worker, &scope(&["a", "b", "c"]), stage.now(), 5)).mine;
         assert_eq!(claims.len(), 5);
         assert_eq!(commit!(stage.store, db => task::held(db, worker)).len(), 5);
     }
@@ -119,7 +119,7 @@ both!(
         let claim = async |names: &[&str], queues: Option<&[&str]>| {
             let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
             let scope = Scope { queues: queues.map(words), kinds: words(names), aside: Vec::new() };
-            commit!(stage.store, db => task::claim(db, worker, &scope, stage.now(), 10)).len()
+            commit!(stage.store, db => task::claim(db, worker, &scope, stage.now(), 10)).mine.len()
         };
         assert_eq!(claim(&["other", "worker", "wor"], None).await, 0);
         assert_eq!(claim(&[], None).await, 0);
@@ -135,7 +135,7 @@ both!(
         let (unreadable, next) = (stage.enqueue().await, stage.enqueue().await);
         let worker = stage.worker().await;
         let aside = Scope { aside: vec![unreadable], ..scope(&["work"]) };
-        let claims = commit!(stage.store, db => task::claim(db, worker, &aside, stage.now(), 10));
+        let claims = commit!(stage.store, db => task::claim(db, worker, &aside, stage.now(), 10)).mine;
         assert_eq!(claims.iter().map(|claim| claim.fence.task).collect::<Vec<_>>(), [next]);
         assert_eq!(stage.claimed(worker, 10).await, [unreadable]);
     }
@@ -239,7 +239,7 @@ on_postgres!(
         for _ in 0..10 {
             let worker = stage.worker().await;
             let mut tx = stage.store.begin().await.unwrap();
-            let claims = within!(tx, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1));
+            let claims = within!(tx, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1)).mine;
             claimed.extend(claims.iter().map(|claim| claim.fence.task));
             open.push(tx);
         }

@@ -119,6 +119,23 @@ on_postgres!(
     }
 );
 
+on_postgres!(
+    async fn a_server_that_is_too_old_is_refused(stage: Stage) {
+        // A server that gives itself out for an older one.
+        stage
+            .meddle(
+                "create schema disguise;
+                 create function disguise.current_setting(name text) returns text language sql as
+                     $$ select case name when 'server_version_num' then '130014' else pg_catalog.current_setting(name) end $$",
+            )
+            .await;
+        let Url::Postgres(url) = stage.store.url() else { unreachable!() };
+        let url = Url::Postgres(format!("{url}?options[search_path]=disguise,pg_catalog,public"));
+        let said = unusable(Store::connect(Options { url, ..stage.options() }).await);
+        assert!(said.contains("is PostgreSQL 13: 14 or newer is needed"), "{said}");
+    }
+);
+
 #[tokio::test]
 async fn a_server_in_recovery_is_refused() {
     let standby = Cluster::standby();

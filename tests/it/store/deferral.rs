@@ -6,6 +6,7 @@ use reveille::{
     Retry,
     clock::timestamp,
     defer,
+    id::Fence,
     store::{Verdict, history::Why, task, trigger},
     task::{End, WaitFailed, WaitFailure, Woken},
     trigger::{Event, Receipt},
@@ -213,6 +214,33 @@ both!(
             let whole = stage.whole(task).await;
             assert_eq!((whole.brief.state.as_str(), whole.history.last().unwrap().why.as_str()), (state, why));
             assert!(whole.wait.is_none());
+        }
+    }
+);
+
+both!(
+    async fn a_deadline_of_the_calendar_stays_when_the_wait_is_armed_again(stage: Stage) {
+        let (worker, triggerer) = (stage.worker().await, stage.triggerer().await);
+        let retry = Retry { max_attempts: 5, backoff: MINUTE, cap: MINUTE };
+        let deferral = || defer(Fake::default()).deadline_at(stage.clock.now() + HOUR);
+        let deadline_at = stage.now() + 3_600_000;
+        stage.store.enqueue(work().retry(retry)).await.unwrap();
+        let claim = stage.claim(worker).await;
+        let fences = [
+            stage.defer(worker, &claim, &deferral()).await,
+            Fence { task: stage.store.enqueue(work().retry(retry).when(deferral())).await.unwrap(), generation: 0 },
+        ];
+        assert_eq!(stage.leased(triggerer, 10).await.len(), 2);
+        for fence in fences {
+            stage.fire(triggerer, fence, Event::fail("not today")).await;
+            let whole = stage.whole(fence.task).await;
+            assert_eq!((whole.brief.attempt, whole.wait.unwrap().deadline_at), (2, Some(deadline_at)));
+        }
+        stage.turn(HOUR + Duration::from_secs(10));
+        assert_eq!(stage.strike().await, 2);
+        for fence in fences {
+            let whole = stage.whole(fence.task).await;
+            assert_eq!((whole.brief.state.as_str(), whole.brief.attempt), ("failed", 2), "no attempt could be in time");
         }
     }
 );

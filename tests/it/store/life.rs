@@ -68,7 +68,7 @@ both!(
         let task = stage.enqueue().await;
         let worker = stage.worker().await;
         let mut tx = stage.store.begin().await.unwrap();
-        let claimed = within!(tx, db => reveille::store::task::claim(db, worker, &crate::stage::scope(&["work"]), stage.now(), 1));
+        let claimed = within!(tx, db => reveille::store::task::claim(db, worker, &crate::stage::scope(&["work"]), stage.now(), 1)).mine;
         assert_eq!(claimed.len(), 1);
         drop(tx);
         assert_eq!(stage.state_of(task).await, "ready");

@@ -201,7 +201,7 @@ on_postgres!(
         let worker = stage.worker().await;
         let task = stage.enqueue().await;
         let mut claiming = stage.begin().await;
-        assert_eq!(within!(claiming, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1)).len(), 1);
+        assert_eq!(within!(claiming, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1)).mine.len(), 1);
         let cancelled = stage.overtaken(claiming, stage.store.cancel(task, "no")).await.unwrap();
         assert_eq!((cancelled, stage.state_of(task).await), (Cancelled::Asked, "running".to_owned()));
 
@@ -276,7 +276,7 @@ on_postgres!(
             let mut first = stage.begin().await;
             within!(first, db => stage.store.enqueue_in(db, vec![work().id(id)]));
             if ends {
-                let claims = within!(first, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1));
+                let claims = within!(first, db => task::claim(db, worker, &scope(&["work"]), stage.now(), 1)).mine;
                 let end = stage.ending(worker, &claims[0], &End::succeeded(json!(0)));
                 within!(first, db => task::end(db, stage.now(), &[end]));
             }

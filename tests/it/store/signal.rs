@@ -8,6 +8,7 @@ use reveille::{
     store::{
         BATCH,
         signal::{KEPT, Signal},
+        task::Over,
     },
     task::{End, Woken},
     wait,
@@ -115,6 +116,29 @@ both!(
 );
 
 both!(
+    async fn a_signal_and_a_wait_that_commit_before_either_matches_meet_once(stage: Stage) {
+        let worker = stage.worker().await;
+        for signal_first in [true, false] {
+            let task = stage.enqueue().await;
+            let claim = stage.claim(worker).await;
+            let send = async || commit!(stage.store, db => stage.store.signal_in(db, &Signal::new("k", 1)));
+            if signal_first {
+                send().await;
+            }
+            stage.defer(worker, &claim, &defer(wait::Signal::new("k"))).await;
+            if !signal_first {
+                send().await;
+            }
+            assert_eq!(stage.state_of(task).await, "deferred");
+            assert_eq!([stage.match_key("signal:k").await, stage.match_key("signal:k").await], [1, 0]);
+            let claim = stage.claim(worker).await;
+            assert!(stage.finish(worker, &claim, &End::succeeded(json!(1))).await);
+            assert_eq!(stage.history_of(task).await.iter().filter(|why| *why == "signal").count(), 1);
+        }
+    }
+);
+
+both!(
     async fn a_task_that_starts_from_a_signal_finds_one_that_came_first(stage: Stage) {
         stage.send("k", "early").await;
         let task = stage.store.enqueue(work().when(defer(wait::Signal::new("k")))).await.unwrap();
@@ -196,7 +220,7 @@ both!(
         ];
         assert_eq!(stage.match_key(&format!("task:{awaited}")).await, 0);
         assert!(stage.finish(worker, &claim, &End::succeeded(json!({"rows": 7}))).await);
-        stage.store.ended(&[awaited]).await.unwrap();
+        stage.store.ended(&[Over { task: awaited, slot: None }]).await.unwrap();
         for fence in waits {
             assert_eq!(
                 stage.payload_of(fence.task).await,

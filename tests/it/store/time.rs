@@ -95,6 +95,7 @@ both!(
         let due = async || {
             let overdue = commit!(stage.store, db => trigger::overdue(db, stage.now(), 0, 10));
             let expired = commit!(stage.store, db => stage.store.expire(db, worker, 10)).1;
+            let expired: Vec<_> = expired.into_iter().map(|over| over.task).collect();
             (stage.fire_due(worker).await, overdue, expired, stage.leased(live, 10).await)
         };
         assert_eq!(due().await, (0, vec![], vec![], vec![]));

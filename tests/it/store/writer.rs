@@ -213,7 +213,8 @@ on_sqlite!(
         let (a, b) = futures::join!(stage.claimed(mine, 100), async {
             let mut tx = other.begin().await.unwrap();
             let scope = crate::stage::scope(&["work"]);
-            let claims = reveille::store::task::claim(&mut tx.db(), theirs, &scope, stage.now(), 100).await.unwrap();
+            let claims =
+                reveille::store::task::claim(&mut tx.db(), theirs, &scope, stage.now(), 100).await.unwrap().mine;
             tx.commit().await.unwrap();
             claims.iter().map(|claim| claim.fence.task).collect::<Vec<_>>()
         });

@@ -53,12 +53,17 @@ impl Generator {
             expires: self.one_in(7).then(|| self.between(-1_000, 1_800_000)),
             retry: self.retry(),
             dedupe: self.one_in(4).then(|| (self.one_of(&["k", "l"]), self.window())),
+            limit: self.one_in(4).then(|| (self.one_of(&["p", "q"]), self.limit_of_key())),
             batch: self.one_in(4).then(|| self.roll(3)),
         }
     }
 
     fn window(&mut self) -> Option<i64> {
         self.maybe(45).then(|| self.one_of(&[1, 60_000, 3_600_000, 86_400_000]))
+    }
+
+    fn limit_of_key(&mut self) -> u32 {
+        if self.one_in(40) { 0 } else { self.one_of(&[1, 1, 2, 2, 3]) }
     }
 
     fn retry(&mut self) -> Retry {

@@ -90,6 +90,9 @@ impl Generator {
         if self.maybe(50) {
             keys.push(On::End(self.any_task(view)));
         }
+        if self.maybe(40) {
+            keys.push(On::Slot(self.one_of(&["p", "q"])));
+        }
         Op::Match { keys, who: self.maybe(60).then(|| self.any_replica()) }
     }
 

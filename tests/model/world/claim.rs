@@ -15,7 +15,7 @@ use reveille::{
 
 use serde_json::Value;
 
-use super::{Cause, Illegal, State, World, choose};
+use super::{Cause, Illegal, State, Task, TurnedAway, World, choose};
 
 /// What a worker is told of a task that it claimed.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,22 +32,19 @@ pub(crate) struct Claimed {
 
 impl World {
     /// Gives tasks of these names to a live worker: by priority, then by the time of first being ready. Among equals,
-    /// any may be `chosen`.
+    /// any may be `chosen`. Those that find no slot of their concurrency key wait for one instead.
     pub(crate) fn claim(
         &mut self,
         me: Incarnation,
         scope: &Scope,
         limit: usize,
         chosen: &[TaskId],
-    ) -> Result<Vec<Claimed>, Illegal> {
+    ) -> Result<(Vec<Claimed>, TurnedAway), Illegal> {
         let may = self.tasks.iter().filter(|(id, task)| {
             self.is_live(me)
                 && task.state == State::Ready
-                && scope.kinds.contains(&task.card.name)
-                && scope.queues.as_ref().is_none_or(|queues| queues.contains(&task.card.queue))
-                && self.queues[&task.card.queue].is_none()
                 && task.expires_at.is_none_or(|at| at > self.now)
-                && !scope.aside.contains(id)
+                && self.is_within(scope, **id, task)
         });
         let order = may.map(|(id, task)| ((Reverse(task.card.priority), task.ready_at), *id)).collect::<Vec<_>>();
         choose(&order, limit, chosen)?;
@@ -55,11 +52,24 @@ impl World {
         first.sort_unstable();
         for (_, id) in &first {
             let task = self.task(*id);
-            task.expires_at = None;
+            if task.card.limit.is_none() {
+                task.expires_at = None;
+            }
             task.progress = None;
             self.change(*id, State::Running(me), Cause::of(Why::Claimed, Some(me)));
         }
-        Ok(first.into_iter().map(|(_, id)| self.claimed(id)).collect())
+        let first: Vec<TaskId> = first.into_iter().map(|(_, id)| id).collect();
+        let turned_away = self.admit(me, scope, &first);
+        let mine = first.into_iter().filter(|id| !turned_away.tasks.contains(id)).map(|id| self.claimed(id));
+        Ok((mine.collect(), turned_away))
+    }
+
+    /// Whether a worker may claim a task, if it is ready.
+    pub(super) fn is_within(&self, scope: &Scope, id: TaskId, task: &Task) -> bool {
+        scope.kinds.contains(&task.card.name)
+            && scope.queues.as_ref().is_none_or(|queues| queues.contains(&task.card.queue))
+            && self.queues[&task.card.queue].is_none()
+            && !scope.aside.contains(&id)
     }
 
     fn claimed(&self, id: TaskId) -> Claimed {

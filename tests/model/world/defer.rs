@@ -13,6 +13,7 @@ use super::{Cause, LATEST, State, Wait, World};
 pub(crate) struct WaitFor {
     pub(crate) on: On,
     pub(crate) deadline_at: Option<i64>,
+    pub(crate) deadline_is_fixed: bool,
     /// Whether a wait that ends badly resumes the task, which then sees why.
     pub(crate) or_resume: bool,
 }
@@ -31,7 +32,7 @@ pub(crate) enum On {
 
 impl WaitFor {
     pub(crate) fn time(at: i64) -> Self {
-        Self { on: On::Time(at.min(LATEST)), deadline_at: None, or_resume: false }
+        Self { on: On::Time(at.min(LATEST)), deadline_at: None, deadline_is_fixed: false, or_resume: false }
     }
 
     /// The key under which its end arrives.
@@ -76,6 +77,7 @@ impl World {
             since: self.now,
             wake_at,
             deadline_at: wait.deadline_at,
+            deadline_is_fixed: wait.deadline_is_fixed,
             or_resume: wait.or_resume,
             key: wait.key(),
             holder: None,

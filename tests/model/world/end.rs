@@ -42,11 +42,12 @@ impl World {
         ended
     }
 
-    /// Moves a task to the finished. Its dedupe key is free, unless that was taken for a time; a cancelled active wait
+    /// Moves a task to the finished. Its slot is free, and its dedupe key is, unless that was taken for a time; a cancelled active wait
     /// leaves something to undo; what failed is kept with its step and event.
     pub(super) fn finish(&mut self, id: TaskId, end: End, cause: Cause) {
         let task = self.tasks.remove(&id).expect("the caller has looked it up");
         let was = task.state.word();
+        self.slots.retain(|_, taken| *taken != id);
         if let Some(key) = &task.card.dedupe {
             let key = (task.card.name.clone(), key.clone());
             if self.dedupe.get(&key).is_some_and(|taken| taken.task == id && taken.until.is_none()) {

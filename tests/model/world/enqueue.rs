@@ -22,6 +22,8 @@ pub(crate) struct New {
     pub(crate) retry: Retry,
     /// A key, and for how long it is taken; none is until the task has ended.
     pub(crate) dedupe: Option<(String, Option<i64>)>,
+    /// A concurrency key, and how many under it may be at work at once.
+    pub(crate) limit: Option<(String, i32)>,
     pub(crate) step: Value,
 }
 
@@ -40,7 +42,8 @@ impl New {
             Start::When(wait) => wait.is_valid(),
             Start::Now | Start::At(_) | Start::After(_) => true,
         };
-        waits && !self.name.is_empty() && self.retry.max_attempts >= 1
+        let limit = self.limit.as_ref().is_none_or(|(_, n)| *n >= 1);
+        waits && limit && !self.name.is_empty() && self.retry.max_attempts >= 1
     }
 }
 
@@ -98,6 +101,7 @@ impl World {
                 priority: new.priority,
                 retry: new.retry,
                 dedupe: new.dedupe.as_ref().map(|(key, _)| key.clone()),
+                limit: new.limit.clone(),
                 trace: None,
                 enqueued_at: self.now,
             },

@@ -28,7 +28,7 @@ impl World {
     /// Events, one after the other; of several for one wait only the first is looked at. Evidence that the thing happened
     /// is taken from anybody, a verdict only from a live holder. An event that finds its own id was accepted before.
     pub(crate) fn fire(&mut self, batch: &[Firing]) -> (Vec<Receipt>, Vec<TaskId>) {
-        let (mut receipts, mut ended) = (Vec::new(), Vec::new());
+        let (mut decisive, mut ended) = (Vec::new(), Vec::new());
         let mut first = HashMap::new();
         for Firing { fence, event, holder } in batch {
             let is_first = *first.entry(*fence).or_insert(event.id) == event.id;
@@ -59,13 +59,13 @@ impl World {
             if decided && !self.tasks.contains_key(&fence.task) {
                 ended.push(fence.task);
             }
-            receipts.push(if decided || self.has_seen(fence.task, event.id) {
-                Receipt::Accepted
-            } else {
-                Receipt::Refused
-            });
+            decisive.push(decided);
         }
-        (receipts, ended)
+        // One that its task has seen by then was accepted, whichever of a batch it came with.
+        let receipt = |(Firing { fence, event, .. }, decided): (&Firing, bool)| {
+            if decided || self.has_seen(fence.task, event.id) { Receipt::Accepted } else { Receipt::Refused }
+        };
+        (batch.iter().zip(decisive).map(receipt).collect(), ended)
     }
 
     fn has_seen(&self, task: TaskId, event: Uuid) -> bool {
@@ -107,6 +107,8 @@ impl World {
             return false;
         }
         let or_resume = wait.or_resume;
+        // No further attempt could be in time.
+        let is_over = wait.deadline_is_fixed && wait.deadline_at.is_some_and(|at| at <= self.now);
         let id = verdict.fence.task;
         let why = match verdict.failed.reason {
             WaitFailure::Deadline => Why::Deadline,
@@ -116,7 +118,7 @@ impl World {
         if or_resume {
             let cause = Cause { why, event: Some(verdict.event.unwrap_or(MINTED)), who };
             self.resume(id, Some(Woken::Failed(verdict.failed.clone())), cause);
-        } else if task.attempt < task.card.retry.max_attempts {
+        } else if task.attempt < task.card.retry.max_attempts && !is_over {
             self.rearm(id, Cause { why: Why::Rearmed, event: verdict.event, who });
         } else {
             let cause = Cause { why, event: verdict.event, who };
@@ -135,7 +137,9 @@ impl World {
         let Some(mut wait) = task.wait().cloned() else { unreachable!("only a deferred task is armed again") };
         let since = now.saturating_add(delay);
         let from_then_on = |at: i64| (at - wait.since).saturating_add(since);
-        wait.deadline_at = wait.deadline_at.map(from_then_on);
+        if !wait.deadline_is_fixed {
+            wait.deadline_at = wait.deadline_at.map(from_then_on);
+        }
         wait.wake_at = if wait.is_passive() { wait.wake_at.map(from_then_on) } else { Some(since) };
         wait.since = since;
         wait.holder = None;

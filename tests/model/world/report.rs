@@ -21,6 +21,12 @@ impl World {
         };
         let Value::Object(rest) = rest else { unreachable!("it is written as an object") };
         whole.as_object_mut().expect("so is this").extend(rest);
+        let limit =
+            self.tasks.get(&id).map(|task| &task.card).or(self.finished.get(&id).map(|finished| &finished.card));
+        whole["slot"] = match limit.and_then(|card| card.limit.as_ref()) {
+            Some((key, limit)) => json!({ "key": key, "limit": limit, "number": self.slot_of(id) }),
+            None => Value::Null,
+        };
         whole["history"] = json!(self.history.get(&id).map_or(&[][..], Vec::as_slice));
         Some(whole)
     }

@@ -12,7 +12,9 @@ impl World {
             if (0..=wait.slack).contains(&early) {
                 wait.since -= early;
                 wait.wake_at = wait.wake_at.map(|at| at - early);
-                wait.deadline_at = wait.deadline_at.map(|at| at - early);
+                if !wait.deadline_is_fixed {
+                    wait.deadline_at = wait.deadline_at.map(|at| at - early);
+                }
             }
             wait.slack = 0;
         }

@@ -1,5 +1,7 @@
 //! Signals, and the ends of tasks: what arrives under a key, before or after somebody waits for it.
 
+use std::collections::BTreeSet;
+
 use reveille::{
     id::{Incarnation, TaskId},
     store::history::Why,
@@ -36,6 +38,9 @@ impl World {
 
     /// What has come goes to all who wait; if nobody does, it is kept.
     fn match_key(&mut self, key: &str, who: Option<Incarnation>) -> usize {
+        if let Some(key) = key.strip_prefix("slot:") {
+            return self.match_slots(key, who);
+        }
         let waiting = self.waiting(key);
         if waiting.is_empty() {
             return 0;
@@ -70,16 +75,18 @@ impl World {
         waits.map(|(id, _)| *id).collect()
     }
 
-    /// What follows the end of tasks: those that wait for it are resumed.
+    /// What follows the end of tasks: those that wait for it are resumed, and those that wait for their slots.
     pub(crate) fn ended(&mut self, tasks: &[TaskId]) {
-        let keys: Vec<String> = tasks.iter().map(|task| format!("task:{task}")).collect();
+        let slots: BTreeSet<String> = tasks.iter().filter_map(|task| self.key_of(*task)).collect();
+        let slots = slots.iter().map(|key| format!("slot:{key}"));
+        let keys: Vec<String> = tasks.iter().map(|task| format!("task:{task}")).chain(slots).collect();
         self.match_keys(&keys, None);
     }
 
     /// Every key that somebody waits for is matched again.
     pub(crate) fn match_again(&mut self, who: Incarnation) {
         let keys = self.tasks.values().filter_map(|task| task.wait()?.key.clone());
-        let keys: std::collections::BTreeSet<String> = keys.collect();
+        let keys: BTreeSet<String> = keys.collect();
         self.match_keys(&keys.into_iter().collect::<Vec<_>>(), Some(who));
     }
 }

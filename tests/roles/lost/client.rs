@@ -94,6 +94,24 @@ on_postgres!(
 );
 
 on_postgres!(
+    async fn pausing_a_queue_again_is_pausing_it_once(stage: Stage) {
+        let client = Behind::client(&stage).await;
+        let task = stage.store.enqueue(simple().queue("q")).await.unwrap();
+        for (paused_at, state) in [(Some(7), "ready"), (None, "succeeded")] {
+            let cut = client.proxy.cut_after_commit_of(statement::PAUSE);
+            assert!(client.store.set_paused("q", paused_at).await.is_err());
+            cut.happened().await;
+            assert!(client.store.set_paused("q", paused_at.map(|at| at + 1)).await.unwrap());
+            let first = stage.count("select coalesce(max(paused_at), 0) from reveille_queue").await;
+            assert_eq!(first, paused_at.unwrap_or(0), "it is paused since the first time");
+            let _worker = stage.worker(patient::worker()).await;
+            stage.succeeded(stage.store.enqueue(simple()).await.unwrap()).await;
+            stage.until_state(task, state).await;
+        }
+    }
+);
+
+on_postgres!(
     async fn asking_a_running_task_to_cancel_again_is_asking_once(stage: Stage) {
         let client = Behind::client(&stage).await;
         let _worker = stage.worker(patient::worker()).await;

@@ -1,14 +1,14 @@
 //! What any replica does.
 
 use reveille::{
-    Retry, defer,
-    store::replica,
+    NewTask, Retry, defer,
+    store::{replica, signal::Signal as Sent},
     trigger::{Answer, Event},
-    wait::Signal,
+    wait::{Signal, TaskEnd},
 };
 
 use super::{Behind, simple, statement};
-use crate::stage::{Role, Scripted, Stage, ms, quick, times, until};
+use crate::stage::{Role, Scripted, Stage, ms, quick, times, until, whys};
 
 on_postgres!(
     async fn what_was_due_and_not_heard_of_is_fired_once(stage: Stage) {
@@ -46,6 +46,71 @@ on_postgres!(
         cut.happened().await;
         let whole = stage.succeeded(task).await;
         assert_eq!((whole.crashes, times(&whole, "crashed")), (1, 1));
+    }
+);
+
+on_postgres!(
+    async fn a_rescue_that_ends_a_task_ends_it_once(stage: Stage) {
+        let behind = Behind::both_roles(&stage).await;
+        let silent = stage.silent(replica::Role::Worker, "silent").await;
+        let cut = behind.proxy.cut_after_commit_of(statement::END);
+        let task = stage.store.enqueue(NewTask::named("nobody", 1.into())).await.unwrap();
+        let taken = "update reveille_task set state = 'running', generation = 1, holder = $2, cancel_requested_at = 0
+                      where id = $1";
+        stage.alter(taken, &[task.0, silent.0]).await;
+        cut.happened().await;
+        assert_eq!(whys(&stage.until_state(task, "cancelled").await), ["enqueued", "cancelled"]);
+    }
+);
+
+on_postgres!(
+    async fn what_expired_and_was_not_heard_of_is_skipped_once(stage: Stage) {
+        let behind = Behind::both_roles(&stage).await;
+        let cut = behind.proxy.cut_after_commit_of(statement::END);
+        let task = NewTask::named("nobody", 1.into()).expires(stage.clock().now());
+        let task = stage.store.enqueue(task).await.unwrap();
+        // Whoever waits for its end hears of it, though the replica was not told.
+        let waits = simple().when(defer(TaskEnd::of(task.0)));
+        let waits = stage.store.enqueue(waits).await.unwrap();
+        cut.happened().await;
+        assert_eq!(whys(&stage.until_state(task, "skipped").await), ["enqueued", "expired"]);
+        assert_eq!(times(&stage.succeeded(waits).await, "task"), 1);
+    }
+);
+
+on_postgres!(
+    async fn a_signal_matched_by_a_sweep_that_was_not_heard_of_is_taken_once(stage: Stage) {
+        let behind = Behind::both_roles(&stage).await;
+        let cut = behind.proxy.cut_after_commit_of(statement::TAKE_SIGNAL);
+        let task = stage.store.enqueue(simple().when(defer(Signal::new("go")))).await.unwrap();
+        // Whoever sent it is lost before they match.
+        commit!(stage.store, db => stage.store.signal_in(db, &Sent::new("go", "once")));
+        cut.happened().await;
+        let whole = stage.succeeded(task).await;
+        assert_eq!(times(&whole, "signal"), 1);
+        let second = stage.store.enqueue(simple().when(defer(Signal::new("go")))).await.unwrap();
+        assert_eq!(stage.state_of(second).await, "deferred");
+    }
+);
+
+on_postgres!(
+    async fn what_is_old_and_was_dropped_unheard_is_dropped_once(stage: Stage) {
+        let gone = stage.silent(replica::Role::Worker, "long gone").await;
+        stage
+            .alter("update reveille_replica set gone_at = 0, gone_why = 'left' where incarnation = $1", &[gone.0])
+            .await;
+        stage.store.signal(Sent::new("nobody", 1)).await.unwrap();
+        stage.alter("update reveille_signal set expires_at = 0 where id <> $1", &[gone.0]).await;
+        // What is old is looked for as soon as a replica begins, and again after what failed.
+        let mut behind = Behind::client(&stage).await;
+        let cuts = [statement::FORGET, statement::DROP].map(|text| behind.proxy.cut_after_commit_of(text));
+        behind.begin(&stage).await;
+        for cut in cuts {
+            cut.happened().await;
+        }
+        assert_eq!(stage.count("select count(*) from reveille_signal").await, 0);
+        assert!(stage.replicas().await.iter().all(|replica| replica.label != "long gone"));
+        stage.succeeded(stage.store.enqueue(simple()).await.unwrap()).await;
     }
 );
 

@@ -3,25 +3,60 @@
 use reveille::{
     Retry, defer,
     id::TaskId,
+    store::replica,
     trigger::{Answer, Event, Receipt},
     triggerer,
 };
 use serde_json::json;
 
-use super::{Behind, simple, statement, waiter};
+use super::{Behind, give_up_on, simple, statement, waiter};
 use crate::stage::{
     Gate, Plain, Role, Scripted, Seen, Stage, error, logged, ms, patient, quick, result, times, until, whys,
 };
 
 on_postgres!(
     async fn a_lease_that_was_not_heard_of_is_adopted(stage: Stage) {
-        let behind = Behind::both_roles(&stage).await;
+        // At once, and not only when the tenth renewal has it asked for.
+        let behind = Behind::patient_roles(&stage).await;
         let cut = behind.proxy.cut_after_commit_of(statement::LEASE);
         let (trigger, played) = Scripted::fires("seen");
         let task = stage.enqueue(&waiter::<Plain>(defer(trigger))).await;
         cut.happened().await;
         assert_eq!(result(&stage.succeeded(task).await), json!([1, "seen"]));
         assert_eq!(played.times(Seen::Check), 1);
+    }
+);
+
+on_sqlite!(
+    async fn a_lease_that_was_given_up_on_is_adopted(stage: Stage) {
+        let store = stage.another().await;
+        let _triggerer = Role::triggerer(&store, patient::triggerer());
+        stage.live("triggerer").await;
+        let (trigger, played) = Scripted::never();
+        let adding = stage.store.enqueue(simple().when(defer(trigger)));
+        let leased = "select count(*) from reveille_trigger where holder is not null";
+        let (task, ()) = tokio::join!(adding, give_up_on(&stage, &store, leased));
+        played.until(Seen::Check, 1).await;
+        assert_eq!(stage.whole(task.unwrap()).await.wait.unwrap().deaths, 0);
+    }
+);
+
+on_postgres!(
+    async fn a_take_over_that_was_not_heard_of_counts_one_death(stage: Stage) {
+        let behind = Behind::patient_roles(&stage).await;
+        let silent = stage.silent(replica::Role::Triggerer, "silent").await;
+        let cut = behind.proxy.cut_after_commit_of(statement::TAKE_OVER);
+        let (trigger, played) = Scripted::never();
+        let task = stage.store.enqueue(simple().when(defer(trigger))).await.unwrap();
+        played.until(Seen::Check, 1).await;
+        stage.alter("update reveille_trigger set holder = $2 where task_id = $1", &[task.0, silent.0]).await;
+        stage.lose("silent").await;
+        cut.happened().await;
+        let me = stage.live("triggerer").await.incarnation;
+        let checks = played.times(Seen::Check);
+        played.until(Seen::Check, checks + 2).await;
+        let wait = stage.whole(task).await.wait.unwrap();
+        assert_eq!((wait.holder, wait.deaths), (Some(me), 1));
     }
 );
 
@@ -142,6 +177,25 @@ on_postgres!(
         stage.store.cancel(task, "not needed").await.unwrap();
         later.until(Seen::OnCancel, 1).await;
         assert_eq!(played.times(Seen::OnCancel), 1);
+    }
+);
+
+on_postgres!(
+    async fn an_undo_put_off_again_costs_one_attempt(stage: Stage) {
+        let behind = Behind::both_roles(&stage).await;
+        let cut = behind.proxy.cut_after_commit_of(statement::UNDO_AGAIN);
+        let (trigger, played) = Scripted::never();
+        let task = stage.store.enqueue(simple().when(defer(trigger))).await.unwrap();
+        played.until(Seen::Check, 1).await;
+        played.undoes(|before| async move {
+            if before == 0 { Err(reveille::trigger::Error::again("not now")) } else { Ok(()) }
+        });
+        stage.store.cancel(task, "not needed").await.unwrap();
+        cut.happened().await;
+        assert_eq!(stage.count("select cast(attempt as bigint) from reveille_undo").await, 2);
+        stage.alter("update reveille_undo set wake_at = 0 where task_id = $1", &[task.0]).await;
+        until("it to be undone", async || stage.count("select count(*) from reveille_undo").await == 0).await;
+        assert_eq!(played.times(Seen::OnCancel), 2);
     }
 );
 

@@ -10,18 +10,32 @@ use reveille::{
 };
 use serde_json::json;
 
-use super::{Behind, simple, statement, waiter};
-use crate::stage::{Anchored, Plain, Script, Scripted, Stage, ms, result, times, whys};
+use super::{Behind, give_up_on, simple, statement, waiter};
+use crate::stage::{Anchored, Gate, Plain, Role, Script, Scripted, Seen, Stage, ms, patient, result, times, whys};
 
 on_postgres!(
     async fn a_claim_that_was_not_heard_of_is_put_back(stage: Stage) {
-        let behind = Behind::both_roles(&stage).await;
+        // At once, and not only when the tenth renewal has it asked for.
+        let behind = Behind::patient_roles(&stage).await;
         let cut = behind.proxy.cut_after_commit_of(statement::CLAIM);
         let task = stage.store.enqueue(simple()).await.unwrap();
         cut.happened().await;
         let whole = stage.succeeded(task).await;
         assert_eq!(whys(&whole), ["enqueued", "claimed", "released", "claimed", "finished"]);
         assert_eq!((result(&whole), whole.crashes), (json!(1), 0), "it costs no attempt and is no crash");
+    }
+);
+
+on_sqlite!(
+    async fn a_claim_that_was_given_up_on_is_put_back(stage: Stage) {
+        let store = stage.another().await;
+        let _worker = Role::worker(&store, patient::worker());
+        stage.live("worker").await;
+        let adding = stage.store.enqueue(simple());
+        let claimed = "select count(*) from reveille_task where state = 'running'";
+        let (task, ()) = tokio::join!(adding, give_up_on(&stage, &store, claimed));
+        let whole = stage.succeeded(task.unwrap()).await;
+        assert_eq!(whys(&whole), ["enqueued", "claimed", "released", "claimed", "finished"]);
     }
 );
 
@@ -110,6 +124,58 @@ on_postgres!(
         for _ in 0..4 {
             stage.succeeded(stage.store.enqueue(simple()).await.unwrap()).await;
         }
+    }
+);
+
+on_postgres!(
+    async fn progress_told_again_is_told_once_and_stops_nothing(stage: Stage) {
+        let behind = Behind::both_roles(&stage).await;
+        let cut = behind.proxy.cut_after_commit_of(statement::PROGRESS);
+        let over = Gate::shut();
+        let ends = over.clone();
+        let task = Script::<Plain>::of(move |_, cx| {
+            let over = ends.passed();
+            async move {
+                cx.progress(json!({ "rows": 1 }));
+                over.await;
+                Ok(done_with(cx.attempt()))
+            }
+        });
+        let task = stage.enqueue(&task).await;
+        cut.happened().await;
+        assert_eq!(stage.whole(task).await.progress, Some(json!({ "rows": 1 })));
+        over.open();
+        assert_eq!(whys(&stage.succeeded(task).await), ["enqueued", "claimed", "finished"]);
+    }
+);
+
+on_postgres!(
+    async fn asking_again_what_is_held_changes_nothing(stage: Stage) {
+        // Each role asks while it holds something.
+        let behind = Behind::both_roles(&stage).await;
+        let over = Gate::shut();
+        let (ends, fires) = (over.clone(), over.clone());
+        let task = Script::<Plain>::of(move |_, cx| {
+            let over = ends.passed();
+            async move {
+                over.await;
+                Ok(done_with(cx.attempt()))
+            }
+        });
+        let (trigger, played) = Scripted::of(move |_| {
+            let fires = fires.is_open();
+            async move { Ok(if fires { Answer::Fire(Event::resume("seen")?) } else { Answer::NotYet }) }
+        });
+        let runs = stage.enqueue(&task).await;
+        let waits = stage.store.enqueue(simple().when(defer(trigger))).await.unwrap();
+        stage.until_state(runs, "running").await;
+        played.until(Seen::Check, 1).await;
+        for _ in 0..6 {
+            behind.proxy.cut_after_commit_of(statement::HELD).happened().await;
+        }
+        over.open();
+        assert_eq!(whys(&stage.succeeded(runs).await), ["enqueued", "claimed", "finished"]);
+        assert_eq!(whys(&stage.succeeded(waits).await), ["enqueued", "event", "claimed", "finished"]);
     }
 );
 

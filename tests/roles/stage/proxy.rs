@@ -34,8 +34,6 @@ pub(crate) struct Proxy {
 struct Shared {
     server: String,
     mode: watch::Sender<Mode>,
-    /// A statement that does not pass, whatever else does.
-    barred: watch::Sender<Option<&'static str>>,
     cuts: Mutex<Vec<Arc<Cut>>>,
     holds: Mutex<Vec<Arc<Hold>>>,
 }
@@ -72,7 +70,6 @@ impl Proxy {
         let shared = Arc::new(Shared {
             server: server.to_owned(),
             mode: watch::Sender::new(Mode::Open),
-            barred: watch::Sender::new(None),
             cuts: Mutex::default(),
             holds: Mutex::default(),
         });
@@ -97,11 +94,6 @@ impl Proxy {
     /// Passes everything on again, also what had come meanwhile.
     pub(crate) fn open(&self) {
         self.shared.mode.send_replace(Mode::Open);
-    }
-
-    /// From now on this statement does not pass, while everything else does; or again everything does.
-    pub(crate) fn bar(&self, statement: Option<&'static str>) {
-        self.shared.barred.send_replace(statement);
     }
 
     /// Cuts the connection of the next transaction in which this statement did something, after its commit and before the
@@ -217,8 +209,6 @@ impl Talk<'_> {
                 continue;
             }
             self.pass().await?;
-            let mut barred = self.shared.barred.subscribe();
-            barred.wait_for(|barred| kind != b'B' || !self.is_at(*barred)).await.map_err(io::Error::other)?;
             server.write_all(&framed(kind, &body)).await?;
         }
     }
@@ -267,11 +257,6 @@ impl Talk<'_> {
             }
             _ => None,
         }
-    }
-
-    fn is_at(&self, statement: Option<&str>) -> bool {
-        let heard = self.heard.lock().unwrap();
-        statement.is_some_and(|statement| heard.statements.last().is_some_and(|(last, _)| last.contains(statement)))
     }
 
     /// Takes the server's word that a statement is done; answers whether that was a commit to be cut off.

@@ -3,7 +3,10 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::store::{history::Transition, report::Brief};
+use crate::store::{
+    history::Transition,
+    report::{Brief, Slot},
+};
 
 const NOW: i64 = 1_000_000;
 const MINUTE: i64 = 60_000;
@@ -44,6 +47,7 @@ fn task(state: &str, why: &str) -> Whole {
         progress: None,
         event: None,
         wait: None,
+        slot: None,
         end: None,
         history: vec![moved],
     }
@@ -198,6 +202,15 @@ fn a_passive_wait_says_when_or_what_ends_it() {
     ] {
         assert_eq!(sentence(&task, Vec::new()), expected);
     }
+}
+
+#[test]
+fn a_wait_for_a_slot_says_of_what_and_how_many_there_are() {
+    let slot = Some(Slot { key: "api=eu".to_owned(), limit: 3, number: None });
+    let task = Whole { slot, ..sleeping("full", None, &["slot:api=eu"]) };
+    let why = ask(&task, Vec::new(), None);
+    assert_eq!(why.sentence, "has waited for 1m for a free slot of api=eu (3 at once)");
+    assert!(why.advice.is_some());
 }
 
 #[test]
