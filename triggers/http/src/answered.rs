@@ -1,10 +1,16 @@
 //! What came back.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reveille_trigger::Error;
+use reveille_trigger::{Error, Timestamp};
 use serde_json::Value;
+use tokio::task::spawn_blocking;
+
+use crate::{Response, StatusRange, retry_after::retry_after};
+
+/// The largest body that is looked into where it arrives. A larger one may take milliseconds, and goes to a thread.
+const SMALL_BODY: usize = 16 * 1024;
 
 /// An answer, with as much of its body as its [`Call`](crate::Call) takes.
 #[derive(Debug)]
@@ -49,17 +55,62 @@ impl Answered {
         self.direct
     }
 
-    /// How many bytes of the body there are to look into.
-    pub fn len(&self) -> usize {
-        match &self.body {
-            Body::Whole(bytes) => bytes.len(),
-            Body::TooLong(_) => 0,
-        }
+    /// When the server wants to be asked again, if it says so: up to an hour.
+    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+        retry_after(&self.headers, now)
     }
 
-    /// Whether there is nothing of a body to look into.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// What a task resumes with.
+    pub fn to_response(&self) -> Response {
+        Response::new(self)
+    }
+
+    /// Looks into it, on a thread of its own if its body is large, so that no other check has to wait. An error that may
+    /// be tried again is put off for as long as the server says.
+    ///
+    /// # Errors
+    /// Those of the look.
+    pub async fn weigh<T: Send + 'static>(
+        self,
+        now: Timestamp,
+        look: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let delay = self.retry_after(now);
+        let weighed = match &self.body {
+            Body::Whole(bytes) if bytes.len() > SMALL_BODY => spawn_blocking(move || look(&self)).await?,
+            Body::Whole(_) | Body::TooLong(_) => look(&self),
+        };
+        weighed.map_err(|error| match delay {
+            Some(delay) if !error.is_fatal() => error.after(delay),
+            _ => error,
+        })
+    }
+
+    /// Refuses every answer that is none of success.
+    ///
+    /// # Errors
+    /// Fatal if the same request will get no other; else it may be tried again.
+    pub fn require_success(&self) -> Result<(), Error> {
+        if StatusRange::SUCCESS.contains(self.status) {
+            return Ok(());
+        }
+        self.require_no_worse_than_not_yet()?;
+        Err(Error::again(format!("the answer is {}", self.status)))
+    }
+
+    /// Refuses an answer by a status that says more than that it is too early.
+    pub(crate) fn require_no_worse_than_not_yet(&self) -> Result<(), Error> {
+        let status = self.status;
+        match status {
+            ..400 | 404 | 409 | 425 => Ok(()),
+            400 | 405 | 406 | 410 | 411 | 413 | 414 | 415 | 417 | 422 | 426 | 428 | 431 | 451 | 501 | 505 => {
+                Err(Error::fatal(format!("the answer is {status}, and the same request will get no other")))
+            }
+            401 | 403 => Err(Error::again(format!(
+                "the answer is {status}: the credentials are missing, wrong or not enough; a `connection` holds them"
+            ))),
+            _ => Err(Error::again(format!("the answer is {status}"))),
+        }
     }
 
     /// The body as JSON, parsed once.

@@ -2,18 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reqwest::header::{ETAG, HeaderValue};
-use reveille_trigger::{Answer, Context, Error, Event, Spacing, Timestamp, Trigger, async_trait, typetag};
+use reveille_trigger::{Answer, Context, Error, Event, Spacing, Trigger, async_trait, typetag};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::task::spawn_blocking;
 
-use crate::{
-    Answered, Call, Condition, Conditions, Method, Path, Response, StatusRange, Test, retry_after::retry_after,
-};
+use crate::{Answered, Call, Condition, Conditions, Mark, Method, Path, Response, StatusRange, Test};
 
-/// The largest body that is looked into where it arrives. A larger one may take milliseconds, and goes to a thread.
-const SMALL_BODY: usize = 16 * 1024;
 /// How much longer than the request a check may take: room for parsing, and for our own time-out to be the one that is
 /// reported, since it says what was asked.
 const ROOM: Duration = Duration::from_secs(5);
@@ -240,13 +234,23 @@ impl Http {
             && !self.conditions().any(|it| it.is_about_header() || it.holds_for_status(304))
     }
 
-    /// Where a large body is looked into, no other check has to wait for it.
-    async fn weigh(&self, answered: Answered) -> Result<Verdict, Error> {
-        if answered.len() <= SMALL_BODY {
-            return weigh(self, &answered);
+    fn verdict(&self, answered: &Answered) -> Result<Verdict, Error> {
+        let status = answered.status();
+        for condition in self.fail.iter() {
+            if condition.holds(answered)? {
+                let condition = serde_json::to_string(condition)?;
+                return Ok(Verdict::Failed(format!("the answer {status} is one for which `fail` holds: {condition}")));
+            }
         }
-        let trigger = self.clone();
-        spawn_blocking(move || weigh(&trigger, &answered)).await?
+        let is_done =
+            if self.until.is_empty() { StatusRange::SUCCESS.contains(status) } else { self.until.hold(answered)? };
+        if is_done {
+            return Ok(Verdict::Done(answered.to_response()));
+        }
+        if !self.not_yet.hold(answered)? {
+            answered.require_no_worse_than_not_yet()?;
+        }
+        Ok(Verdict::NotYet)
     }
 }
 
@@ -254,29 +258,15 @@ impl Http {
 #[async_trait]
 impl Trigger for Http {
     async fn check(&self, cx: &Context) -> Result<Answer, Error> {
-        let before: Seen = cx.recall().unwrap_or_default();
-        if before.not_before.is_some_and(|at| cx.now() < at) {
-            return Ok(Answer::NotYet);
-        }
-        let etag = before.etag.as_ref();
-        let answered = self.call().send(cx, etag).await?;
-        let delay = retry_after(answered.headers(), cx.now());
-        let verdict = if etag.is_some() && answered.status() == 304 {
-            Verdict::NotYet { etag: before.etag.clone() }
-        } else {
-            self.weigh(answered).await.map_err(|error| match delay {
-                Some(delay) if !error.is_fatal() => error.after(delay),
-                _ => error,
-            })?
-        };
-        match verdict {
+        let Some(answered) = self.call().look(cx).await? else { return Ok(Answer::NotYet) };
+        let now = cx.now();
+        let mark = Mark::of(&answered, self.goes_by_etag(), now);
+        let trigger = self.clone();
+        match answered.weigh(now, move |answered| trigger.verdict(answered)).await? {
             Verdict::Done(response) => Ok(Answer::Fire(Event::resume(response)?)),
             Verdict::Failed(reason) => Ok(Answer::Fire(Event::fail(reason))),
-            Verdict::NotYet { etag } => {
-                let seen = Seen { etag, not_before: delay.and_then(|delay| cx.now().checked_add(delay).ok()) };
-                if seen != before {
-                    cx.remember(seen);
-                }
+            Verdict::NotYet => {
+                mark.leave(cx);
                 Ok(Answer::NotYet)
             }
         }
@@ -313,55 +303,10 @@ impl Trigger for Http {
     }
 }
 
-/// What the looks of one trigger leave one another.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Seen {
-    /// Of an answer that was not yet it.
-    etag: Option<HeaderValue>,
-    /// When the server wants to be asked again.
-    not_before: Option<Timestamp>,
-}
-
 enum Verdict {
     Done(Response),
-    NotYet { etag: Option<HeaderValue> },
+    NotYet,
     Failed(String),
-}
-
-fn weigh(trigger: &Http, answered: &Answered) -> Result<Verdict, Error> {
-    let status = answered.status();
-    for condition in trigger.fail.iter() {
-        if condition.holds(answered)? {
-            let condition = serde_json::to_string(condition)?;
-            return Ok(Verdict::Failed(format!("the answer {status} is one for which `fail` holds: {condition}")));
-        }
-    }
-    let is_done =
-        if trigger.until.is_empty() { StatusRange::SUCCESS.contains(status) } else { trigger.until.hold(answered)? };
-    if is_done {
-        return Ok(Verdict::Done(Response::new(answered)));
-    }
-    if !trigger.not_yet.hold(answered)? {
-        not_worse_than_not_yet(status)?;
-    }
-    let etag = answered.headers().get(ETAG).filter(|_| answered.is_direct() && trigger.goes_by_etag());
-    Ok(Verdict::NotYet { etag: etag.cloned() })
-}
-
-/// What a status means of which the spec says nothing.
-fn not_worse_than_not_yet(status: u16) -> Result<(), Error> {
-    match status {
-        ..400 | 404 | 409 | 425 => Ok(()),
-        400 | 405 | 406 | 410 | 411 | 413 | 414 | 415 | 417 | 422 | 426 | 428 | 431 | 451 | 501 | 505 => {
-            Err(Error::fatal(format!(
-                "the answer is {status}, and the same request will get no other; where it may, add it to `not_yet`"
-            )))
-        }
-        401 | 403 => Err(Error::again(format!(
-            "the answer is {status}: the credentials are missing, wrong or not enough; a `connection` holds them"
-        ))),
-        _ => Err(Error::again(format!("the answer is {status}"))),
-    }
 }
 
 const fn default_time_out() -> Duration {

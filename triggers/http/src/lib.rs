@@ -16,7 +16,8 @@
 //! - `condition.rs`: conditions on an answer; `status.rs`, `test.rs` and `path.rs`: what they are made of
 //! - `call.rs`: one request, with its redirects, within its limits; `answered.rs`: what came back
 //! - `connection.rs`: a configured server with its credentials, and where they may go
-//! - `client.rs`: the pooled clients; `retry_after.rs`: when a server wants to be asked again
+//! - `mark.rs`: what a look leaves the next one; `retry_after.rs`: when a server wants to be asked again
+//! - `client.rs`: the pooled clients
 //! - `response.rs`: what the task resumes with
 
 mod answered;
@@ -25,6 +26,7 @@ mod client;
 mod condition;
 mod connection;
 mod http;
+mod mark;
 mod path;
 mod response;
 mod retry_after;
@@ -35,6 +37,7 @@ pub use answered::Answered;
 pub use call::{Call, Method};
 pub use condition::{Condition, Conditions};
 pub use http::Http;
+pub use mark::Mark;
 pub use path::Path;
 pub use response::Response;
 pub use status::{StatusRange, Statuses};

@@ -39,7 +39,7 @@ impl Test {
     }
 
     /// Whether it holds for at least one of these values; that there are none, if it says so.
-    pub(crate) fn holds_for(&self, values: &[&Value]) -> bool {
+    pub fn holds_for(&self, values: &[&Value]) -> bool {
         match self {
             Self::Equals(value) => values.iter().any(|it| same(it, value)),
             Self::OneOf(any) => values.iter().any(|it| any.iter().any(|value| same(it, value))),
