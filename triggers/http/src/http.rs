@@ -248,7 +248,13 @@ impl Http {
             return Ok(Verdict::Done(answered.to_response()));
         }
         if !self.not_yet.hold(answered)? {
-            answered.require_no_worse_than_not_yet()?;
+            answered.require_no_worse_than_not_yet().map_err(|error| {
+                if error.is_fatal() {
+                    Error::fatal(format!("{error}; where it may, add it to `not_yet`"))
+                } else {
+                    error
+                }
+            })?;
         }
         Ok(Verdict::NotYet)
     }

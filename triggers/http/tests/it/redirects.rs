@@ -102,3 +102,15 @@ async fn a_body_is_sent_to_one_server_only() {
     assert!(message.contains("a body is sent to one only"), "{message}");
     assert!(other.asked().is_empty());
 }
+
+#[tokio::test]
+async fn what_a_redirect_led_to_is_asked_for_in_full() {
+    let server = Server::answering(|asked| {
+        if asked.target == "/" { to(302, "/there") } else { answer(200, &[("etag", "\"of there\"")], "{}") }
+    })
+    .await;
+    let (mut stage, http) = (Stage::new(), Http::get(server.url("/")).until_json("$.state", "done"));
+    assert_eq!(stage.check(&http).await, Seen::NotYet);
+    assert_eq!(stage.check(&http).await, Seen::NotYet);
+    assert!(server.asked().iter().all(|asked| !asked.headers.contains_key("if-none-match")));
+}

@@ -6,6 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use reveille_http::Http;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -97,9 +98,15 @@ async fn a_certificate_of_another_host_or_out_of_date_is_an_error() {
 
 #[tokio::test]
 async fn a_server_that_speaks_no_tls_is_an_error() {
-    let server = Server::saying(answer(400, &[], "speak plainly")).await;
-    let message = Stage::new().error(&Http::get(format!("https://{}/", server.address))).await;
-    assert!(message.contains("gave no answer"), "{message}");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let http = Http::get(format!("https://{}/", listener.local_addr().expect("an address")));
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\nspeak plainly").await
+    });
+    let message = Stage::new().error(&http).await;
+    assert!(message.contains("gave no answer") && message.contains("InvalidContentType"), "{message}");
+    answering.await.expect("a server").expect("an answer");
 }
 
 #[tokio::test]
@@ -111,6 +118,17 @@ async fn a_redirect_from_https_to_http_is_not_followed() {
     let table = json!({"url": server.url(""), "ca_file": authority.write_to(&dir)});
     let message = Stage::with_connection("api", table).error(&Http::get("/").connection("api")).await;
     assert!(message.contains("from https to http") && plain.asked().is_empty(), "{message}");
+}
+
+#[tokio::test]
+async fn an_authority_is_trusted_for_its_connection_alone() {
+    let (authority, dir) = (Authority::new(), TempDir::new().expect("a directory"));
+    let other = Server::with_tls(authority.certify("127.0.0.1", |_| {}), answer(200, &[], "")).await;
+    let moved = answer(302, &[("location", &other.url("/"))], "");
+    let home = Server::with_tls(authority.certify("127.0.0.1", |_| {}), moved).await;
+    let table = json!({"url": home.url(""), "ca_file": authority.write_to(&dir)});
+    let message = Stage::with_connection("api", table).error(&Http::get("/").connection("api")).await;
+    assert!(message.contains("UnknownIssuer") && home.asked().len() == 1 && other.asked().is_empty(), "{message}");
 }
 
 #[tokio::test]
