@@ -44,5 +44,7 @@ pub use task::{
 pub use inventory;
 
 pub use reveille_file as file;
+pub use reveille_http as http;
+pub use reveille_job as job;
 pub use reveille_trigger as trigger;
 pub use reveille_wait as wait;
