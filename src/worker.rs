@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use reveille_trigger::Config;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,8 @@ pub struct Settings {
     pub deferrable: bool,
     /// How long results and history are kept.
     pub kept: Duration,
+    /// What triggers may read that wait in a slot here.
+    pub config: Config,
 }
 
 impl Default for Settings {
@@ -77,6 +80,7 @@ impl Default for Settings {
             drain: Duration::from_secs(30),
             deferrable: true,
             kept: Duration::from_hours(7 * 24),
+            config: Config::default(),
         }
     }
 }
@@ -188,6 +192,7 @@ impl<'a> Life<'a> {
             running: Arc::clone(&self.running),
             ended,
             deferrable: self.settings.deferrable,
+            config: self.settings.config.clone(),
         };
         let settling = Settling::new(self.store.clone(), Arc::clone(&self.presence), Arc::clone(&self.running));
         let mut settled = tokio::spawn(settling.run(ends));

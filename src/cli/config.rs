@@ -4,7 +4,14 @@
 
 mod keys;
 
-use std::{collections::HashMap, ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    fmt,
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
 
 use config::{ConfigError, Environment, File, FileFormat, Map};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -37,6 +44,19 @@ pub(super) struct Config {
     pub(super) triggerer: Triggerer,
     pub(super) worker: Worker,
     pub(super) retention: Retention,
+    pub(super) connections: Tables,
+    pub(super) triggers: Tables,
+}
+
+/// Tables by name, for triggers to read. They hold secrets: only the names are shown.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Tables(BTreeMap<String, serde_json::Value>);
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -47,6 +67,8 @@ pub(super) struct Triggerer {
     pub(super) queues: Option<Vec<String>>,
     #[serde(deserialize_with = "duration")]
     pub(super) lease: Duration,
+    pub(super) checks: usize,
+    pub(super) checks_per_destination: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -82,14 +104,17 @@ impl Default for Config {
             triggerer: Triggerer::default(),
             worker: Worker::default(),
             retention: Retention::default(),
+            connections: Tables::default(),
+            triggers: Tables::default(),
         }
     }
 }
 
 impl Default for Triggerer {
     fn default() -> Self {
-        let triggerer::Settings { capacity, queues, lease, .. } = triggerer::Settings::default();
-        Self { capacity, queues, lease }
+        let triggerer::Settings { capacity, queues, lease, checks, checks_per_destination, .. } =
+            triggerer::Settings::default();
+        Self { capacity, queues, lease, checks, checks_per_destination }
     }
 }
 
@@ -137,12 +162,28 @@ impl Config {
 
     /// How a triggerer runs that is told this. After the flags, which may mend what cannot work.
     pub(super) fn triggerer_settings(&self, label: String) -> Result<triggerer::Settings, Failure> {
-        let Triggerer { capacity, queues, lease } = self.triggerer.clone();
+        let Triggerer { capacity, queues, lease, checks, checks_per_destination } = self.triggerer.clone();
         if capacity == 0 {
             return Err(no_room("triggerer.capacity", "--capacity"));
         }
+        for (key, many) in [("checks", checks), ("checks_per_destination", checks_per_destination)] {
+            if many == 0 {
+                return Err(Failure::usage(format!("triggerer.{key} is 0, and nothing would ever be checked"))
+                    .help("set it to at least 1, or leave it out"));
+            }
+        }
         let (lease, kept) = (long_enough("triggerer.lease", lease)?, self.kept()?);
-        Ok(triggerer::Settings { capacity, queues, label, lease, kept, ..triggerer::Settings::default() })
+        Ok(triggerer::Settings {
+            capacity,
+            queues,
+            label,
+            lease,
+            checks,
+            checks_per_destination,
+            kept,
+            config: self.for_triggers(),
+            ..triggerer::Settings::default()
+        })
     }
 
     /// How a worker runs that is told this. After the flags, which may mend what cannot work.
@@ -154,7 +195,12 @@ impl Config {
         let (lease, kept) = (long_enough("worker.lease", lease)?, self.kept()?);
         // The process counts the drain and says how it ended; the worker's own limit is there for its other users.
         let drain = drain.saturating_add(DROP);
-        Ok(worker::Settings { concurrency, queues, names, label, lease, drain, deferrable, kept })
+        let config = self.for_triggers();
+        Ok(worker::Settings { concurrency, queues, names, label, lease, drain, deferrable, kept, config })
+    }
+
+    fn for_triggers(&self) -> reveille_trigger::Config {
+        reveille_trigger::Config::new(self.connections.0.clone(), self.triggers.0.clone())
     }
 
     fn kept(&self) -> Result<Duration, Failure> {
@@ -264,6 +310,30 @@ mod tests {
     }
 
     #[test]
+    fn connections_and_settings_of_triggers_are_handed_on_and_never_shown() {
+        #[derive(Deserialize)]
+        struct Login {
+            bearer: String,
+            headers: HashMap<String, String>,
+        }
+        let file = "[connections.Warehouse]
+bearer = 'secret'
+headers = { X-Key = 'hidden' }
+[triggers.command]
+allow = ['/bin/true']";
+        let config = load(file, &[]).unwrap();
+        let of_triggers = config.triggerer_settings(String::new()).unwrap().config;
+        let login: Login = of_triggers.connection("Warehouse").unwrap();
+        assert_eq!((login.bearer.as_str(), login.headers["X-Key"].as_str()), ("secret", "hidden"));
+        assert!(of_triggers.of_kind::<HashMap<String, Vec<String>>>("command").unwrap().is_some());
+        let shown = format!("{config:?}");
+        assert!(shown.contains("Warehouse") && !shown.contains("secret") && !shown.contains("hidden"), "{shown}");
+        let refused = refusal("[connections]\nwarehouse = 'postgres://me:secret@there'", &[]);
+        assert!(refused.contains("unknown key \"connections.warehouse\"") || refused.contains("unknown key \"connections\""), "{refused}");
+        assert!(!refused.contains("secret"), "{refused}");
+    }
+
+    #[test]
     fn a_variable_goes_before_the_file_and_the_file_before_the_default() {
         let config = load("[triggerer]\ncapacity = 5\nlease = '20s'", &[("REVEILLE_TRIGGERER_CAPACITY", "6")]).unwrap();
         assert_eq!(config.triggerer.capacity, 6);
@@ -296,6 +366,7 @@ mod tests {
         for (file, key) in [
             ("triggerer.capacity = 0", "triggerer.capacity"),
             ("worker.concurrency = 0", "worker.concurrency"),
+            ("triggerer.checks_per_destination = 0", "triggerer.checks_per_destination"),
             ("worker.lease = '10ms'", "worker.lease"),
             ("retention.kept = '60d'", "retention.kept"),
         ] {

@@ -66,8 +66,9 @@ impl Holdings {
     }
 
     pub(super) fn hold(&self, leased: Leased) {
-        let destination =
-            std::panic::catch_unwind(AssertUnwindSafe(|| leased.trigger.destination())).unwrap_or_default();
+        // A check that lasts would keep its place in the lane for ever.
+        let destination = || leased.trigger.time_out().and_then(|_| leased.trigger.destination());
+        let destination = std::panic::catch_unwind(AssertUnwindSafe(destination)).unwrap_or_default();
         let holding = Holding {
             fence: leased.fence,
             kinds: leased.kinds,

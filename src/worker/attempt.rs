@@ -33,6 +33,8 @@ pub(super) struct Attempts {
     pub(super) ended: mpsc::Sender<Ended>,
     /// The worker's own setting; a task's can only be stricter.
     pub(super) deferrable: bool,
+    /// What triggers may read that wait in a slot.
+    pub(super) config: reveille_trigger::Config,
 }
 
 impl Attempts {

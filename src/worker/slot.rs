@@ -280,7 +280,8 @@ impl<'a> Look<'a> {
         }
         let task = claimed.fence.task;
         for pause in [Some(UNDO_AGAIN), Some(2 * UNDO_AGAIN), None] {
-            let cx = Context::new(self.now(), timestamp(self.since), Memory::default());
+            let cx = Context::new(self.now(), timestamp(self.since), Memory::default())
+                .with_config(self.attempts.config.clone());
             let undone = bounded("was to undo what it was for", self.trigger.on_cancel(&cx)).await;
             let error = match undone {
                 Some(Ok(())) => return,
@@ -297,7 +298,8 @@ impl<'a> Look<'a> {
     }
 
     fn context(&mut self) -> Context {
-        Context::new(self.now(), timestamp(self.since), std::mem::take(&mut self.memory))
+        let memory = std::mem::take(&mut self.memory);
+        Context::new(self.now(), timestamp(self.since), memory).with_config(self.attempts.config.clone())
     }
 
     fn now(&self) -> impl Fn() -> Timestamp + Send + Sync + 'static {

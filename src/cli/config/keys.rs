@@ -17,7 +17,7 @@ const PREFIX: &str = "REVEILLE_";
 pub(super) const CONFIG: &str = "config";
 
 /// Every setting. The test of [`Config`](super::Config) sets each of them.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 17] = [
     "database_url",
     "key_file",
     "payload_limit",
@@ -26,6 +26,8 @@ const KNOWN: [&str; 15] = [
     "triggerer.capacity",
     "triggerer.queues",
     "triggerer.lease",
+    "triggerer.checks",
+    "triggerer.checks_per_destination",
     "worker.concurrency",
     "worker.queues",
     "worker.names",
@@ -34,6 +36,9 @@ const KNOWN: [&str; 15] = [
     "worker.deferrable",
     "retention.kept",
 ];
+
+/// Sections whose names are the user's, and whose contents are read by triggers: in a file only.
+pub(super) const OPEN: [&str; 2] = ["connections", "triggers"];
 
 /// A setting's name, with its section: `triggerer.capacity`.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +142,7 @@ impl Keys {
                 if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
             match value.get_ref() {
                 DeValue::Table(inner) if is_section(&key) => self.collect(&key, inner, line_of),
+                DeValue::Table(inner) if OPEN.contains(&key.as_str()) && inner.iter().all(|(_, of)| of.get_ref().is_table()) => {}
                 _ => {
                     self.lines.insert(key, line_of(name.span().start));
                 }

@@ -46,12 +46,6 @@ pub trait Trigger: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether equal specs may be checked once for all tasks that wait for them on one replica. Such a check knows of no
-    /// task: its [`Context::since`] is when the check began. What consumes from a source must not be shared.
-    fn is_shared(&self) -> bool {
-        false
-    }
-
     /// How long one check may take; `None` for a check that lasts, such as one that listens on a connection.
     fn time_out(&self) -> Option<Duration> {
         Some(Duration::from_secs(30))

@@ -300,10 +300,6 @@ impl Trigger for Http {
         self.call().destination()
     }
 
-    fn is_shared(&self) -> bool {
-        self.method.is_safe()
-    }
-
     fn time_out(&self) -> Option<Duration> {
         Some(self.time_out + ROOM)
     }

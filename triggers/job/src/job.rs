@@ -311,10 +311,6 @@ impl Trigger for Job {
         self.call(api, Method::Get, &fill::url(&api.url, &self.params).ok()?, None).destination()
     }
 
-    fn is_shared(&self) -> bool {
-        true
-    }
-
     fn time_out(&self) -> Option<Duration> {
         Some(self.time_out + ROOM)
     }

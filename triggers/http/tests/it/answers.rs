@@ -148,7 +148,6 @@ fn what_the_runtime_asks_of_it() {
     assert_eq!(http.destination().as_deref(), Some("api.example.com:443"));
     assert_eq!(Http::get("http://[::1]:8080/").destination().as_deref(), Some("[::1]:8080"));
     assert_eq!(Http::get("/x").connection("api").destination().as_deref(), Some("connection api"));
-    assert!(http.is_shared() && Http::head("http://h/").is_shared() && !Http::post("http://h/", "").is_shared());
     assert_eq!(http.spacing().interval(Duration::ZERO), Duration::from_secs(9));
     assert!(Trigger::time_out(&http).is_some_and(|limit| limit > Duration::from_mins(2)));
 }

@@ -85,5 +85,4 @@ async fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_says() {
 #[test]
 fn what_the_runtime_asks_of_it() {
     assert_eq!(job().destination().as_deref(), Some("connection api"));
-    assert!(job().is_shared());
 }
