@@ -43,6 +43,7 @@ pub use task::{
 #[doc(hidden)]
 pub use inventory;
 
+pub use reveille_command as command;
 pub use reveille_file as file;
 pub use reveille_trigger as trigger;
 pub use reveille_wait as wait;
