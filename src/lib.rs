@@ -48,3 +48,4 @@ pub use reveille_file as file;
 pub use reveille_tcp as tcp;
 pub use reveille_trigger as trigger;
 pub use reveille_wait as wait;
+pub use reveille_window as window;
