@@ -45,6 +45,7 @@ pub use inventory;
 
 pub use reveille_command as command;
 pub use reveille_file as file;
+pub use reveille_sql as sql;
 pub use reveille_tcp as tcp;
 pub use reveille_trigger as trigger;
 pub use reveille_wait as wait;
