@@ -75,6 +75,16 @@ impl AnyPool {
     }
 }
 
+/// The URL of a connection that must be PostgreSQL, as options.
+pub(crate) fn postgres_options(config: &Config, name: &str) -> Result<(String, PgConnectOptions), Error> {
+    let Settings { url } = config.connection(name)?;
+    if !url.starts_with("postgres") {
+        return Err(Error::again(format!("the connection {name:?} is not PostgreSQL, which alone has LISTEN")));
+    }
+    let options: PgConnectOptions = read(name, &url)?;
+    Ok((url, options.application_name("reveille").disable_statement_logging()))
+}
+
 fn pool<DB: Database>(options: <DB::Connection as Connection>::Options) -> Pool<DB> {
     PoolOptions::new()
         .max_connections(MAX_CONNECTIONS)

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use reveille_sql::Sql;
+use reveille_sql::{Heard, Listen, Sql};
 use reveille_trigger::{Spacing, Trigger};
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn every_golden_spec_reads_and_is_written_as_it_was() {
         tags.push(trigger.typetag_name());
     }
     tags.sort_unstable();
-    assert_eq!(tags, ["sql", "sql"]);
+    assert_eq!(tags, ["listen", "listen", "sql", "sql"]);
 }
 
 #[test]
@@ -38,26 +38,44 @@ fn what_may_be_left_out_has_defaults() {
     assert_eq!(sql, Sql::query("a", "select 1").spaced(Spacing::default()).within(Duration::from_secs(30)));
     assert!(sql.is_shared());
     assert_eq!(sql.destination().as_deref(), Some("a"));
+    let listen: Listen = serde_json::from_value(json!({"connection": "a", "channel": "b"})).expect("a spec");
+    assert_eq!(listen, Listen::on("a", "b").within(Duration::from_secs(30)));
+    assert!(!listen.is_shared());
 }
 
 #[test]
 fn unknown_fields_are_refused() {
-    let spec = json!({"sql": {"connection": "a", "query": "select 1", "url": "postgres://h/d"}});
-    assert!(read(spec).expect_err("an error").to_string().contains("unknown field"));
+    for spec in [
+        json!({"sql": {"connection": "a", "query": "select 1", "url": "postgres://h/d"}}),
+        json!({"listen": {"connection": "a", "channel": "b", "every": "5s"}}),
+    ] {
+        assert!(read(spec).expect_err("an error").to_string().contains("unknown field"));
+    }
 }
 
 #[test]
 fn a_connection_is_a_name_and_no_url() {
     assert!(refusal(&Sql::query("", "select 1")).starts_with("`connection` is empty"));
     for connection in ["postgres://u:secret@h/d", "mysql://u:secret@h/d"] {
-        let said = refusal(&Sql::query(connection, "select 1"));
-        assert!(said.starts_with("`connection` is a URL") && !said.contains("secret"), "{said}");
+        for said in [refusal(&Sql::query(connection, "select 1")), refusal(&Listen::on(connection, "a"))] {
+            assert!(said.starts_with("`connection` is a URL") && !said.contains("secret"), "{said}");
+        }
     }
 }
 
 #[test]
 fn queries_that_cannot_work_are_refused_by_the_name_of_their_field() {
     assert!(refusal(&Sql::query("a", "delete from t")).starts_with("`query` begins with \"delete\""));
+    assert!(refusal(&Listen::on("a", "b").look("delete from t")).starts_with("`look` begins with \"delete\""));
+    assert!(refusal(&Listen::on("a", "b").parameter(1)).starts_with("`parameters` has values"));
+}
+
+#[test]
+fn a_channel_has_a_name_that_is_not_cut() {
+    assert!(Listen::on("a", "x".repeat(63)).validate().is_ok());
+    for channel in [String::new(), "x".repeat(64), "a\0".to_owned()] {
+        assert!(refusal(&Listen::on("a", channel)).starts_with("`channel` has "));
+    }
 }
 
 #[test]
@@ -66,5 +84,17 @@ fn times_that_cannot_work_are_refused() {
     assert!(refusal(&sql.clone().every(Duration::ZERO)).starts_with("`every` is zero"));
     for time_out in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(601)] {
         assert!(refusal(&sql.clone().within(time_out)).starts_with("`time_out` is under a millisecond"));
+        assert!(refusal(&Listen::on("a", "b").within(time_out)).starts_with("`time_out` is under a millisecond"));
+    }
+}
+
+#[test]
+fn what_was_heard_reads_as_it_was_stored() {
+    for (stored, heard) in [
+        (json!({"notification": {"id": 1}}), Heard::Notification(json!({"id": 1}))),
+        (json!({"row": {"id": 1}}), Heard::Row([("id".to_owned(), json!(1))].into_iter().collect())),
+    ] {
+        assert_eq!(serde_json::from_value::<Heard>(stored.clone()).expect("what was heard"), heard);
+        assert_eq!(serde_json::to_value(heard).expect("json"), stored);
     }
 }
