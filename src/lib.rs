@@ -43,8 +43,12 @@ pub use task::{
 #[doc(hidden)]
 pub use inventory;
 
+pub use reveille_command as command;
 pub use reveille_file as file;
 pub use reveille_http as http;
 pub use reveille_job as job;
+pub use reveille_sql as sql;
+pub use reveille_tcp as tcp;
 pub use reveille_trigger as trigger;
 pub use reveille_wait as wait;
+pub use reveille_window as window;

@@ -1,0 +1,4 @@
+//! Real sockets on this host.
+
+mod looks;
+mod specs;
