@@ -70,7 +70,9 @@ impl Upkeep<'_> {
         if fired > 0 {
             self.store.wake().hint(Topic::Ready);
         }
-        if fired == BATCH {
+        // What fell due meanwhile need not wait either; while nothing can be fired, it is in somebody else's hands.
+        let is_due = next.is_some_and(|next| next <= self.store.clock().now_ms());
+        if fired == BATCH || (fired > 0 && is_due) {
             return Ok((Turn::Full, Duration::ZERO));
         }
         Ok((Turn::Idle, self.until(next, POLL)))
