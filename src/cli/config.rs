@@ -329,7 +329,11 @@ allow = ['/bin/true']";
         let shown = format!("{config:?}");
         assert!(shown.contains("Warehouse") && !shown.contains("secret") && !shown.contains("hidden"), "{shown}");
         let refused = refusal("[connections]\nwarehouse = 'postgres://me:secret@there'", &[]);
-        assert!(refused.contains("unknown key \"connections.warehouse\"") || refused.contains("unknown key \"connections\""), "{refused}");
+        assert!(
+            refused.contains("unknown key \"connections.warehouse\"")
+                || refused.contains("unknown key \"connections\""),
+            "{refused}"
+        );
         assert!(!refused.contains("secret"), "{refused}");
     }
 

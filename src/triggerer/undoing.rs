@@ -60,8 +60,8 @@ async fn attempt(life: &Life<'_>, undoing: Undoing) -> Result<()> {
             return life.home.undone(undoing.fence, Undone::Unread(later)).await;
         }
         Ok(trigger) => {
-            let cx = context(clock, timestamp(undoing.since), Memory::default())
-                .with_config(life.settings.config.clone());
+            let cx =
+                context(clock, timestamp(undoing.since), Memory::default()).with_config(life.settings.config.clone());
             match tokio::time::timeout(TIME_OUT, AssertUnwindSafe(trigger.on_cancel(&cx)).catch_unwind()).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(panic)) => {

@@ -12,6 +12,7 @@ mod macros;
 mod stage;
 
 mod agreeing;
+mod around;
 mod cancelling;
 mod capacity;
 mod ends;

@@ -142,7 +142,8 @@ impl Keys {
                 if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
             match value.get_ref() {
                 DeValue::Table(inner) if is_section(&key) => self.collect(&key, inner, line_of),
-                DeValue::Table(inner) if OPEN.contains(&key.as_str()) && inner.iter().all(|(_, of)| of.get_ref().is_table()) => {}
+                DeValue::Table(inner)
+                    if OPEN.contains(&key.as_str()) && inner.iter().all(|(_, of)| of.get_ref().is_table()) => {}
                 _ => {
                     self.lines.insert(key, line_of(name.span().start));
                 }

@@ -104,8 +104,8 @@ mod tests {
         (0..count).map(|_| Fence { task: TaskId::mint(), generation: 0 }).collect()
     }
 
-    fn slow() -> Destination {
-        Some(Arc::from("slow:80"))
+    fn slow() -> Arc<str> {
+        Arc::from("slow:80")
     }
 
     #[test]
@@ -128,16 +128,16 @@ mod tests {
             schedule.push(at as i64, *fence);
         }
         // The last goes elsewhere.
-        let destination = |fence| if fence == all[4] { None } else { slow() };
+        let destination = |fence| if fence == all[4] { None } else { Some(slow()) };
         let begun: Vec<Next> = (0..4).map(|_| schedule.next(9, destination)).collect();
         let begin = |at: usize| Next::Begin(all[at], destination(all[at]));
         assert_eq!(begun, [begin(0), begin(1), begin(4), Next::Nothing]);
-        schedule.left(&slow());
+        schedule.left(&Some(slow()));
         assert_eq!((schedule.next(9, destination), schedule.next(9, destination)), (begin(2), Next::Nothing));
-        schedule.left(&slow());
-        schedule.left(&slow());
+        schedule.left(&Some(slow()));
+        schedule.left(&Some(slow()));
         assert_eq!(schedule.next(9, destination), begin(3));
-        schedule.left(&slow());
+        schedule.left(&Some(slow()));
         assert!(schedule.lanes.is_empty(), "a lane goes with its last");
     }
 }

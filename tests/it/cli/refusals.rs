@@ -13,7 +13,7 @@ fn refused(code: i32, arguments: &[&str], words: &[&str]) {
 #[test]
 fn an_unknown_kind_is_refused_with_those_that_are_known() {
     let when = r#"{"fiel": {"path": "/data"}}"#;
-    refused(2, &["task", "add", "report", "--when", when], &["unknown kind \"fiel\"", "file, signal, task, timer"]);
+    refused(2, &["task", "add", "report", "--when", when], &["unknown kind \"fiel\"", "file, http, job, listen"]);
 }
 
 #[test]

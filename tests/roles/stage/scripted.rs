@@ -38,6 +38,7 @@ pub(crate) struct Scripted {
     id: Uuid,
     every: Duration,
     time_out: Option<Duration>,
+    destination: Option<String>,
 }
 
 /// Its hooks, and what was seen of it.
@@ -64,7 +65,7 @@ impl Scripted {
             cleans_up_badly: AtomicBool::new(false),
         });
         PLAYED.lock().unwrap().insert(id, Arc::clone(&played));
-        (Self { id, every: ms(20), time_out: Some(Duration::from_secs(30)) }, played)
+        (Self { id, every: ms(20), time_out: Some(Duration::from_secs(30)), destination: None }, played)
     }
 
     /// Never fires.
@@ -87,6 +88,11 @@ impl Scripted {
     /// How long one check may take; none for one that lasts.
     pub(crate) fn time_out(self, time_out: Option<Duration>) -> Self {
         Self { time_out, ..self }
+    }
+
+    /// Where its checks go.
+    pub(crate) fn to(self, destination: &str) -> Self {
+        Self { destination: Some(destination.to_owned()), ..self }
     }
 
     fn played(&self) -> Arc<Played> {
@@ -146,6 +152,10 @@ impl Trigger for Scripted {
 
     fn time_out(&self) -> Option<Duration> {
         self.time_out
+    }
+
+    fn destination(&self) -> Option<String> {
+        self.destination.clone()
     }
 
     async fn settled(&self, _: &Context, receipt: Receipt) {

@@ -21,7 +21,7 @@ const MAX_CONNECTIONS: u32 = 4;
 pub(crate) const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// How long a connection that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// The pools of this process, by the names of their connections, each with the URL that it was made for.
 static POOLS: Mutex<BTreeMap<String, (String, AnyPool)>> = Mutex::new(BTreeMap::new());

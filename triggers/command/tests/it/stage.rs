@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes on a busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 pub(crate) fn shell(script: &str) -> Command {
     Command::new("/bin/sh").args(["-c", script])

@@ -46,11 +46,12 @@ pub(crate) enum Reply {
 /// An answer as it should be.
 pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
     let length = body.len().to_string();
-    let headers: String = headers
+    let lines: Vec<String> = headers
         .iter()
         .chain(&[("content-length", length.as_str())])
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
+    let headers = lines.concat();
     Reply::Say(format!("HTTP/1.1 {status} Status\r\n{headers}\r\n{body}").into())
 }
 

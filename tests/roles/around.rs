@@ -1,0 +1,182 @@
+//! What every trigger gets from the runtime around its checks: lanes, spacing, and what the configuration says.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use reveille::{
+    NewTask, defer, done,
+    http::Http,
+    trigger::{Answer, Config, Context, Error, Event, Spacing, Trigger, async_trait, typetag},
+    triggerer::Settings,
+    worker,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::stage::{Anchored, Gate, Kind, Plain, Script, Scripted, Seen, Stage, ms, patient, result, until};
+
+fn task() -> NewTask {
+    NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap()
+}
+
+fn connection(table: Value) -> Config {
+    Config::new(BTreeMap::from([("api".to_owned(), table)]), BTreeMap::new())
+}
+
+/// Fires what a connection of the configuration says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reads {}
+
+#[typetag::serde(name = "reads")]
+#[async_trait]
+impl Trigger for Reads {
+    async fn check(&self, cx: &Context) -> Result<Answer, Error> {
+        let said: BTreeMap<String, String> = cx.config().connection("api")?;
+        Ok(Answer::Fire(Event::resume(said)?))
+    }
+
+    fn spacing(&self) -> Spacing {
+        Spacing::every(ms(20))
+    }
+}
+
+fn reads<A: Kind>() -> Script<A> {
+    Script::of(|step, cx| async move {
+        Ok(match step.at {
+            0 => defer(Reads {}).then(step.next()),
+            _ => reveille::done_with(cx.event::<Value>()?),
+        })
+    })
+}
+
+both!(
+    async fn a_slow_destination_holds_up_its_own_checks_and_no_others(stage: Stage) {
+        let settings = Settings { checks_per_destination: 2, ..patient::triggerer() };
+        let _triggerer = stage.triggerer(settings).await;
+        let gate = Gate::shut();
+        let mut slow = Vec::new();
+        for _ in 0..5 {
+            let gate = gate.clone();
+            let (trigger, played) = Scripted::of(move |_| {
+                let passed = gate.passed();
+                async move {
+                    passed.await;
+                    Ok(Answer::Fire(Event::succeed("at last")?))
+                }
+            });
+            slow.push((stage.store.enqueue(task().when(defer(trigger.to("slow:80")))).await.unwrap(), played));
+        }
+        let begun = || slow.iter().map(|(_, played)| played.times(Seen::Check)).sum::<usize>();
+        until("the lane to be full", async || begun() == 2).await;
+        for destination in ["quick:80", "other:80"] {
+            let (quick, _) = Scripted::of(|_| async { Ok(Answer::Fire(Event::succeed("at once")?)) });
+            let quick = stage.store.enqueue(task().when(defer(quick.to(destination)))).await.unwrap();
+            stage.succeeded(quick).await;
+        }
+        assert_eq!(begun(), 2, "no more than two go to one destination");
+        gate.open();
+        for (task, _) in &slow {
+            stage.succeeded(*task).await;
+        }
+    }
+);
+
+both!(
+    async fn an_answer_that_asks_for_patience_is_given_it(stage: Stage) {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let (noted, clock) = (Arc::clone(&times), stage.clock().clone());
+        let (trigger, _) = Scripted::of(move |before| {
+            noted.lock().unwrap().push(clock.monotonic());
+            async move {
+                match before {
+                    0 => Err(Error::again("too many requests").after(ms(1_500))),
+                    _ => Ok(Answer::Fire(Event::succeed(1)?)),
+                }
+            }
+        });
+        let _triggerer = stage.triggerer(patient::triggerer()).await;
+        let task = stage.store.enqueue(task().when(defer(trigger.every(ms(5))))).await.unwrap();
+        stage.succeeded(task).await;
+        let times = times.lock().unwrap();
+        assert!(times[1] - times[0] >= ms(1_500), "{times:?}");
+    }
+);
+
+both!(
+    async fn what_changes_hands_is_not_checked_all_at_once(stage: Stage) {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for _ in 0..60 {
+            let (noted, clock) = (Arc::clone(&times), stage.clock().clone());
+            let (trigger, _) = Scripted::of(move |_| {
+                noted.lock().unwrap().push(clock.monotonic());
+                async { Ok(Answer::Fire(Event::succeed(1)?)) }
+            });
+            tasks.push(task().when(defer(trigger.every(Duration::from_secs(2)))));
+        }
+        let tasks = stage.store.enqueue_all(tasks).await.unwrap();
+        // They have waited, and been checked, for a minute.
+        let aged = "update reveille_trigger set since = since - 60000, wake_at = wake_at - 60000 where task_id <> $1 and spec <> $2";
+        stage.meddle(aged, uuid::Uuid::nil(), b"").await;
+        let _triggerer = stage.triggerer(patient::triggerer()).await;
+        for task in tasks {
+            stage.succeeded(task).await;
+        }
+        let mut times = times.lock().unwrap().clone();
+        times.sort_unstable();
+        assert!(times[59] - times[0] >= ms(1_000), "they came within {:?}", times[59] - times[0]);
+    }
+);
+
+both!(
+    async fn a_trigger_reads_its_connection_wherever_it_waits(stage: Stage) {
+        let config = connection(json!({ "bearer": "abc" }));
+        let _triggerer = stage.triggerer(Settings { config: config.clone(), ..patient::triggerer() }).await;
+        let _worker = stage.worker(worker::Settings { config, ..patient::worker() }).await;
+        let (deferred, in_slot) = (stage.enqueue(&reads::<Plain>()).await, stage.enqueue(&reads::<Anchored>()).await);
+        for task in [deferred, in_slot] {
+            assert_eq!(result(&stage.succeeded(task).await), json!({ "bearer": "abc" }));
+        }
+    }
+);
+
+both!(
+    async fn a_url_is_polled_until_it_answers_as_it_should(stage: Stage) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&heads);
+        tokio::spawn(async move {
+            for status in ["503 Service Unavailable", "200 OK", "200 OK"] {
+                let (mut peer, _) = server.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                let length = peer.read(&mut head).await.unwrap();
+                asked.lock().unwrap().push(String::from_utf8_lossy(&head[..length]).to_lowercase());
+                let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+                peer.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let config = connection(json!({ "url": url, "bearer": "abc" }));
+        let _triggerer = stage.triggerer(Settings { config, ..patient::triggerer() }).await;
+        let _worker = stage.worker(patient::worker()).await;
+        let task = Script::<Plain>::of(|step, cx| async move {
+            Ok(match step.at {
+                0 => defer(Http::get("/ready").connection("api").until(200).every(ms(50))).then(step.next()),
+                _ => reveille::done_with(cx.event::<Value>()?),
+            })
+        });
+        let task = stage.enqueue(&task).await;
+        let seen = result(&stage.succeeded(task).await);
+        assert_eq!((seen["status"].clone(), seen["body"].clone()), (json!(200), json!("ok")));
+        let heads = heads.lock().unwrap();
+        assert!(heads.iter().all(|head| head.starts_with("get /ready ") && head.contains("authorization: bearer abc")));
+    }
+);
