@@ -26,7 +26,7 @@ use super::{Settings, holding::Holdings};
 use crate::{
     clock::{Clock, millis},
     id::Fence,
-    outage::jittered,
+    outage::{jittered, next_check},
     presence::Presence,
     task::{WaitFailed, WaitFailure},
     upkeep::past_deadline,
@@ -34,12 +34,6 @@ use crate::{
 
 /// How soon a parked replica looks whether it still is.
 const PARKED: Duration = Duration::from_millis(100);
-
-/// The longest back-off after checks that could not tell.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
-
-/// The longest that an answer may ask us to stay away.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// How long a trigger may be overdue and still be checked at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -245,7 +239,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// A check could not tell: the next is later each time, up to a minute.
+    /// A check could not tell: that is told, ever more rarely, and the next one is later each time.
     fn back_off(&self, fence: Fence, interval: Duration, error: &reveille_trigger::Error) -> Duration {
         let said = self.holdings.with(fence, |holding| {
             holding.failures = holding.failures.saturating_add(1);
@@ -257,9 +251,7 @@ impl<'a> Checks<'a> {
             tracing::warn!(task.id = %task, trigger.kind = kinds, trigger.failures = failures,
                 "check {failures} in a row of the {kinds} trigger of task {task} could not tell: {error}");
         }
-        let doubled = interval.max(Duration::from_millis(100)).saturating_mul(1 << failures.min(16));
-        let backoff = jittered(doubled.min(LONGEST_BACKOFF).max(interval));
-        backoff.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER))
+        next_check(interval, failures, error.retry_after())
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use reveille_trigger::{Answer, Context, Memory, Outcome as Fired, Receipt, Timestamp, Trigger, Wait};
+use reveille_trigger::{Answer, Context, Error, Memory, Outcome as Fired, Receipt, Timestamp, Trigger, Wait};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,9 +17,10 @@ use super::{
     settling::Outcome,
 };
 use crate::{
-    clock::{millis, timestamp},
+    clock::timestamp,
     error::Result,
-    outage::{Outage, jittered},
+    id::TaskId,
+    outage::{Outage, jittered, next_check},
     store::{
         advance::Arrival,
         history::Why,
@@ -60,7 +61,7 @@ pub(super) async fn wait(
         Ok(stored) => stored,
         Err(error) => return Waited::Ended(Outcome::End(End::failed(error.chain()), Why::Failed)),
     };
-    let mut look = Look::new(attempts, &deferral.trigger, stored.since());
+    let mut look = Look::new(attempts, claimed.fence.task, &deferral.trigger, stored.since());
     let over = tokio::select! {
         over = watch(attempts, claimed, deferral, &stored, step, &mut look) => over,
         () = cancelled.cancelled() => {
@@ -183,6 +184,7 @@ async fn try_to_advance(attempts: &Attempts, claimed: &Claimed, step: &Step, arr
 /// Looks at one trigger, again and again, and tells it what became of that.
 struct Look<'a> {
     attempts: &'a Attempts,
+    task: TaskId,
     trigger: &'a Arc<dyn Trigger>,
     since: i64,
     memory: Memory,
@@ -201,8 +203,8 @@ enum Seen {
 }
 
 impl<'a> Look<'a> {
-    fn new(attempts: &'a Attempts, trigger: &'a Arc<dyn Trigger>, since: i64) -> Self {
-        Self { attempts, trigger, since, memory: Memory::default(), failures: 0, checked: false, fired: false }
+    fn new(attempts: &'a Attempts, task: TaskId, trigger: &'a Arc<dyn Trigger>, since: i64) -> Self {
+        Self { attempts, task, trigger, since, memory: Memory::default(), failures: 0, checked: false, fired: false }
     }
 
     async fn once(&mut self, wait: &Wait) -> Seen {
@@ -251,12 +253,26 @@ impl<'a> Look<'a> {
             Ok(Ok(Err(error))) if error.is_fatal() => {
                 Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.to_string() })
             }
-            Ok(Ok(Err(_)) | Err(_)) | Err(_) => {
-                self.failures = self.failures.saturating_add(1);
-                let doubled = millis(interval).max(100).saturating_mul(1 << self.failures.min(16)).min(60_000);
-                Seen::Nothing(jittered(Duration::from_millis(doubled.cast_unsigned()).max(interval)))
+            Ok(Ok(Err(error))) => self.could_not_tell(&error, interval),
+            Ok(Err(panic)) => {
+                let error = Error::again(format!("the check panicked: {}", crate::error::said(&*panic)));
+                self.could_not_tell(&error, interval)
+            }
+            Err(_) => {
+                let error = Error::again(format!("the check had not answered after {} s", limit.as_secs_f64()));
+                self.could_not_tell(&error, interval)
             }
         }
+    }
+
+    fn could_not_tell(&mut self, error: &Error, interval: Duration) -> Seen {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures.is_power_of_two() {
+            let (kind, task, failures) = (self.trigger.typetag_name(), self.task, self.failures);
+            tracing::warn!(task.id = %task, trigger.kind = kind, trigger.failures = failures,
+                "check {failures} in a row of the {kind} trigger in the slot of task {task} could not tell: {error}");
+        }
+        Seen::Nothing(next_check(interval, self.failures, error.retry_after()))
     }
 
     /// Tells the trigger what became of its event, once that is known.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use reveille::{
-    NewTask, defer, done,
+    NewTask, defer, done, done_with,
     http::Http,
     trigger::{Answer, Config, Context, Error, Event, Spacing, Trigger, async_trait, typetag},
     triggerer::Settings,
@@ -20,7 +20,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::stage::{Anchored, Gate, Kind, Plain, Script, Scripted, Seen, Stage, ms, patient, result, until};
+use crate::stage::{Anchored, Gate, Kind, Plain, Script, Scripted, Seen, Stage, logged, ms, patient, result, until};
 
 fn task() -> NewTask {
     NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap()
@@ -31,7 +31,7 @@ fn connection(table: Value) -> Config {
 }
 
 /// Fires what a connection of the configuration says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reads {}
 
@@ -48,12 +48,16 @@ impl Trigger for Reads {
     }
 }
 
-fn reads<A: Kind>() -> Script<A> {
-    Script::of(|step, cx| async move {
-        Ok(match step.at {
-            0 => defer(Reads {}).then(step.next()),
-            _ => reveille::done_with(cx.event::<Value>()?),
-        })
+/// Waits for this, and ends with what it fired.
+fn waiter<A: Kind>(trigger: impl Trigger + Clone + 'static) -> Script<A> {
+    Script::of(move |step, cx| {
+        let trigger = trigger.clone();
+        async move {
+            Ok(match step.at {
+                0 => defer(trigger).then(step.next()),
+                _ => done_with(cx.event::<Value>()?),
+            })
+        }
     })
 }
 
@@ -89,24 +93,36 @@ both!(
     }
 );
 
-both!(
-    async fn an_answer_that_asks_for_patience_is_given_it(stage: Stage) {
-        let times = Arc::new(Mutex::new(Vec::new()));
-        let (noted, clock) = (Arc::clone(&times), stage.clock().clone());
-        let (trigger, _) = Scripted::of(move |before| {
-            noted.lock().unwrap().push(clock.monotonic());
-            async move {
-                match before {
-                    0 => Err(Error::again("too many requests").after(ms(1_500))),
-                    _ => Ok(Answer::Fire(Event::succeed(1)?)),
-                }
+/// Could not tell at first, and was asked to stay away; then it fires. With when it was looked at.
+fn impatient(stage: &Stage) -> (Scripted, Arc<Mutex<Vec<Duration>>>) {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let (noted, clock) = (Arc::clone(&times), stage.clock().clone());
+    let (trigger, _) = Scripted::of(move |before| {
+        noted.lock().unwrap().push(clock.monotonic());
+        async move {
+            match before {
+                0 => Err(Error::again("too many requests").after(ms(1_500))),
+                _ => Ok(Answer::Fire(Event::resume(1)?)),
             }
-        });
+        }
+    });
+    (trigger.every(ms(5)), times)
+}
+
+both!(
+    async fn an_answer_that_asks_for_patience_is_given_it_wherever_the_task_waits(stage: Stage) {
         let _triggerer = stage.triggerer(patient::triggerer()).await;
-        let task = stage.store.enqueue(task().when(defer(trigger.every(ms(5))))).await.unwrap();
-        stage.succeeded(task).await;
-        let times = times.lock().unwrap();
-        assert!(times[1] - times[0] >= ms(1_500), "{times:?}");
+        let _worker = stage.worker(patient::worker()).await;
+        let ((deferred, first), (in_slot, second)) = (impatient(&stage), impatient(&stage));
+        let waits = stage.enqueue(&waiter::<Plain>(deferred)).await;
+        let holds = stage.enqueue(&waiter::<Anchored>(in_slot)).await;
+        for (task, times) in [(waits, first), (holds, second)] {
+            stage.succeeded(task).await;
+            let times = times.lock().unwrap();
+            assert!(times.len() == 2 && times[1] - times[0] >= ms(1_500), "{times:?}");
+            let said = logged(&["WARN", &format!("of task {task} could not tell: too many requests")]);
+            assert_eq!(said.len(), 1, "{said:?}");
+        }
     }
 );
 
@@ -141,7 +157,8 @@ both!(
         let config = connection(json!({ "bearer": "abc" }));
         let _triggerer = stage.triggerer(Settings { config: config.clone(), ..patient::triggerer() }).await;
         let _worker = stage.worker(worker::Settings { config, ..patient::worker() }).await;
-        let (deferred, in_slot) = (stage.enqueue(&reads::<Plain>()).await, stage.enqueue(&reads::<Anchored>()).await);
+        let deferred = stage.enqueue(&waiter::<Plain>(Reads {})).await;
+        let in_slot = stage.enqueue(&waiter::<Anchored>(Reads {})).await;
         for task in [deferred, in_slot] {
             assert_eq!(result(&stage.succeeded(task).await), json!({ "bearer": "abc" }));
         }
@@ -167,12 +184,7 @@ both!(
         let config = connection(json!({ "url": url, "bearer": "abc" }));
         let _triggerer = stage.triggerer(Settings { config, ..patient::triggerer() }).await;
         let _worker = stage.worker(patient::worker()).await;
-        let task = Script::<Plain>::of(|step, cx| async move {
-            Ok(match step.at {
-                0 => defer(Http::get("/ready").connection("api").until(200).every(ms(50))).then(step.next()),
-                _ => reveille::done_with(cx.event::<Value>()?),
-            })
-        });
+        let task = waiter::<Plain>(Http::get("/ready").connection("api").until(200).every(ms(50)));
         let task = stage.enqueue(&task).await;
         let seen = result(&stage.succeeded(task).await);
         assert_eq!((seen["status"].clone(), seen["body"].clone()), (json!(200), json!("ok")));
