@@ -53,6 +53,12 @@ pub(super) struct Config {
 #[serde(transparent)]
 pub(super) struct Tables(BTreeMap<String, serde_json::Value>);
 
+impl Tables {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl fmt::Debug for Tables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

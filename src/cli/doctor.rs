@@ -1,6 +1,6 @@
 //! `reveille doctor`
 
-use std::fmt;
+use std::{fmt, os::unix::fs::PermissionsExt, path::Path};
 
 use serde::Serialize;
 
@@ -28,6 +28,14 @@ impl Doctor {
         let mut report = Report::default();
         report.take("binary", binary());
         report.take("settings", settings(app));
+        if let Some(path) = exposed(app) {
+            let path = path.display();
+            report.notice(
+                "to know",
+                format!("{path} holds connections, and others on this host may read it"),
+                format!("`chmod 600 {path}`, if nothing else keeps it from them"),
+            );
+        }
         let has_key = report.take("key file", app.vault().map(|_| app.key_file().display().to_string()));
         match app.open().await {
             Ok(store) => {
@@ -62,6 +70,13 @@ fn settings(app: &App) -> Result<String, Failure> {
         Some(path) => format!("from {}, and what goes before it", path.display()),
         None => "no file; from flags, variables and defaults".to_owned(),
     })
+}
+
+/// The configuration, if it holds secrets that its mode does not keep.
+fn exposed(app: &App) -> Option<&Path> {
+    let path = app.config_file.as_deref().filter(|_| !app.config.connections.is_empty())?;
+    let mode = path.metadata().ok()?.permissions().mode();
+    (mode & 0o077 != 0).then_some(path)
 }
 
 fn replicas(report: &mut Report, fleet: &Fleet) {

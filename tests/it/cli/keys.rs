@@ -40,6 +40,21 @@ fn without_a_key_file_nothing_is_done() {
 }
 
 #[test]
+fn connections_that_others_can_read_are_mentioned_and_not_shown() {
+    let shell = Shell::migrated(Backend::Sqlite);
+    let report = |mode| {
+        fs::set_permissions(shell.path("reveille.toml"), fs::Permissions::from_mode(mode)).unwrap();
+        let report = shell.run(&["doctor"]).stdout;
+        assert!(!report.contains("hidden"), "{report}");
+        report.contains("holds connections, and others on this host may read it")
+    };
+    shell.write("reveille.toml", "[connections.api]\nbearer = 'hidden'\n");
+    assert!(report(0o644) && report(0o640) && !report(0o600));
+    shell.write("reveille.toml", "log = 'info'\n");
+    assert!(!report(0o644), "it holds no secret");
+}
+
+#[test]
 fn a_key_file_that_others_can_read_is_refused() {
     let shell = Shell::migrated(Backend::Sqlite);
     fs::set_permissions(shell.path("reveille.key"), fs::Permissions::from_mode(0o644)).unwrap();
