@@ -22,6 +22,7 @@
 //! }
 //! ```
 
+pub mod checks;
 mod config;
 mod context;
 mod error;
