@@ -2,7 +2,7 @@
 //!
 //! A trigger is stored as its kind, in clear, and its spec, sealed: external tagging, split in two.
 
-use std::{fmt, sync::LazyLock};
+use std::{collections::BTreeSet, fmt, sync::LazyLock};
 
 use reveille_trigger::Trigger;
 use serde::{Deserialize, de};
@@ -27,10 +27,11 @@ pub fn kinds() -> Result<&'static [&'static str]> {
     static KINDS: LazyLock<std::result::Result<Vec<&'static str>, String>> = LazyLock::new(|| {
         let mut kinds = registered();
         kinds.sort_unstable();
-        match kinds.iter().find(|kind| is_ambiguous(kind)) {
-            Some(twice) => {
-                Err(format!("two triggers are linked under the kind {twice:?}: rename one, or link only one"))
-            }
+        if let Some(twice) = kinds.iter().find(|kind| is_ambiguous(kind)) {
+            return Err(format!("two triggers are linked under the kind {twice:?}: rename one, or link only one"));
+        }
+        match kinds.iter().find(|kind| kind.contains(['+', ','])) {
+            Some(odd) => Err(format!("a kind cannot have a plus sign or a comma in it, as {odd:?} has: rename it")),
             None => Ok(kinds),
         }
     });
@@ -42,12 +43,19 @@ pub fn kinds() -> Result<&'static [&'static str]> {
 /// # Errors
 /// [`Error::BadSpec`] with the field that is wrong.
 pub fn split(trigger: &dyn Trigger) -> Result<Parts> {
-    let kind = trigger.typetag_name();
-    let bad = |why: String| Error::BadSpec { kind: kind.to_owned(), why };
+    let bad = |why: String| Error::BadSpec { kind: trigger.typetag_name().to_owned(), why };
     trigger.validate().map_err(|error| bad(error.to_string()))?;
     let spec = serde_json::to_vec(trigger).map_err(|error| bad(error.to_string()))?;
     join(&spec).map_err(|error| bad(format!("its own JSON does not read back: {}", error.chain())))?;
-    Ok(Parts { kinds: kind.to_owned(), spec })
+    let mut kinds = BTreeSet::new();
+    collect(trigger, &mut kinds);
+    Ok(Parts { kinds: kinds.into_iter().collect::<Vec<_>>().join("+"), spec })
+}
+
+/// Every kind in the tree.
+fn collect(trigger: &dyn Trigger, kinds: &mut BTreeSet<&'static str>) {
+    kinds.insert(trigger.typetag_name());
+    trigger.inside().into_iter().for_each(|inner| collect(inner, kinds));
 }
 
 /// Puts a trigger together from its stored spec.
@@ -79,6 +87,12 @@ pub fn parse(spec: Value) -> Result<Box<dyn Trigger>> {
         serde_json::from_value(spec).map_err(|error| Error::BadSpec { kind: kind.clone(), why: error.to_string() })?;
     trigger.validate().map_err(|error| Error::BadSpec { kind, why: error.to_string() })?;
     Ok(trigger)
+}
+
+/// Whether equal triggers of this form are checked once for all of them: a check that lasts would never count for whoever
+/// defers after it began, and what is taken away from a source can be given to one alone.
+pub fn shares(trigger: &dyn Trigger) -> bool {
+    trigger.share() && trigger.time_out().is_some() && !trigger.consumes()
 }
 
 /// Whether `have` holds every kind of a stored set.

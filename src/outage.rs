@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt;
+pub(crate) use reveille_trigger::pace::jittered;
 use tokio_util::sync::CancellationToken;
 
 use crate::{clock::Clock, error::Result};
@@ -60,25 +61,6 @@ impl Outage {
             }
         }
     }
-}
-
-/// The longest back-off after checks that could not tell.
-const LONGEST_BETWEEN_CHECKS: Duration = Duration::from_mins(1);
-
-/// The longest that what is asked may have us stay away.
-const LONGEST_PATIENCE: Duration = Duration::from_hours(24);
-
-/// When to check again after so many checks in a row could not tell: later each time, up to a minute, and not before what
-/// was asked has said.
-pub(crate) fn next_check(interval: Duration, failures: u32, retry_after: Option<Duration>) -> Duration {
-    let doubled = interval.max(Duration::from_millis(100)).saturating_mul(1 << failures.min(16));
-    let backoff = jittered(doubled.min(LONGEST_BETWEEN_CHECKS).max(interval));
-    retry_after.map_or(backoff, |asked| backoff.max(asked.min(LONGEST_PATIENCE)))
-}
-
-/// Spreads a period over its upper quarter, so that what started together does not stay in step.
-pub(crate) fn jittered(period: Duration) -> Duration {
-    period.mul_f64(1.0 - 0.25 * rand::random::<f64>())
 }
 
 /// Turns until stopped. `woken` is armed before each turn, or a wake-up in between would be lost; after a failed turn

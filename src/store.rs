@@ -5,7 +5,9 @@
 //! `.sql` files. PostgreSQL's take whole batches as arrays; SQLite's take one row and run once each, as there is no
 //! network to cross, and are several statements, as SQLite changes no data in a `with`.
 
+pub mod arrival;
 mod batch;
+pub mod check;
 pub mod event;
 pub mod examine;
 pub mod history;

@@ -10,6 +10,8 @@ pub mod home;
 mod checks;
 mod firing;
 mod holding;
+mod record;
+mod reporting;
 mod undoing;
 
 use std::{sync::Arc, time::Duration};
@@ -19,15 +21,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    checks::Checks,
+    checks::{Arrival, Checks},
     firing::Firing,
     holding::Holdings,
-    home::{DatabaseHome, Home, Leases},
+    home::{DatabaseHome, Home, Leases, Unreadable},
 };
 use crate::{
     aside::Aside,
     error::{Error, Result},
-    id::{Fence, Incarnation},
+    id::Incarnation,
     kind,
     life::Stop,
     outage::{Outage, Turn, jittered, turns},
@@ -187,7 +189,12 @@ impl<'a> Life<'a> {
             checking.cancel();
         };
         let working = async {
-            tokio::join!(self.lease(&leasing, &arrived), upkeep.run(&leasing), undoing::run(&self, &leasing));
+            tokio::join!(
+                self.lease(&leasing, &arrived),
+                upkeep.run(&leasing),
+                undoing::run(&self, &leasing),
+                reporting::run(&self, &leasing),
+            );
         };
         tokio::select! {
             ((), (), (), ()) = async { tokio::join!(ending, working, checks.run(arrivals, &checking), firing.run(findings)) } => {}
@@ -209,8 +216,8 @@ impl<'a> Life<'a> {
         tracing::info!(replica.incarnation = %me, "triggerer {me} left");
     }
 
-    /// Takes what there is room for, and makes sure now and then that the database and we agree on what we hold.
-    async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Fence>) {
+    /// Takes what there is room for, hears what has come for what it holds, and makes sure now and then that the database and we agree on what we hold.
+    async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Arrival>) {
         let (clock, wake) = (self.store.clock(), self.store.wake());
         let doubt = Doubt::default();
         let woken = || {
@@ -229,7 +236,7 @@ impl<'a> Life<'a> {
         turns("leasing triggers", clock, stop, woken, || self.lease_turn(&doubt, arrived)).await;
     }
 
-    async fn lease_turn(&self, doubt: &Doubt, arrived: &mpsc::Sender<Fence>) -> Result<(Turn, Duration)> {
+    async fn lease_turn(&self, doubt: &Doubt, arrived: &mpsc::Sender<Arrival>) -> Result<(Turn, Duration)> {
         if self.presence.is_parked() {
             return Ok((Turn::Idle, POLL));
         }
@@ -238,22 +245,23 @@ impl<'a> Life<'a> {
             doubt.settle(asked);
         }
         let room = self.holdings.room().min(BATCH);
-        if room == 0 {
-            return Ok((Turn::Idle, jittered(POLL)));
-        }
         // Until the answer is here, or if it never comes.
         doubt.raise();
         let leases = self.home.lease(room, &self.aside).await?;
         doubt.lower();
-        let full = leases.readable.len() + leases.unreadable.len() == room;
+        let full = room > 0 && leases.readable.len() + leases.unreadable.len() == room;
         self.adopt(leases, arrived).await;
         Ok((if full { Turn::Full } else { Turn::Idle }, jittered(POLL)))
     }
 
     /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.
-    async fn agree(&self, arrived: &mpsc::Sender<Fence>) -> Result<()> {
+    async fn agree(&self, arrived: &mpsc::Sender<Arrival>) -> Result<()> {
         let before = self.holdings.fences();
         let mut leases = self.home.held().await?;
+        // What has come may have been told in an answer that was lost.
+        let known =
+            leases.readable.iter().filter(|leased| before.contains(&leased.fence) && !leased.arrived.is_empty());
+        leases.news = known.map(|leased| (leased.fence, Arc::clone(&leased.arrived))).collect();
         let surplus = self.holdings.drop_all_but(leases.readable.iter().map(|leased| leased.fence));
         if surplus > 0 {
             tracing::info!(triggers = surplus, "dropped {surplus} trigger(s) that are no longer mine");
@@ -264,24 +272,28 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    async fn adopt(&self, leases: Leases, arrived: &mpsc::Sender<Fence>) {
+    async fn adopt(&self, leases: Leases, arrived: &mpsc::Sender<Arrival>) {
         for unreadable in &leases.unreadable {
             let task = unreadable.fence.task;
             tracing::warn!(task.id = %task, "set the trigger of task {task} aside for others: {}", unreadable.error.chain());
             self.aside.set(task, &unreadable.kinds);
         }
         if !leases.unreadable.is_empty() {
-            let back: Vec<_> =
-                leases.unreadable.iter().map(|unreadable| (unreadable.fence, unreadable.wake_at)).collect();
+            let back: Vec<_> = leases.unreadable.iter().map(Unreadable::given_back).collect();
             if let Err(error) = self.home.release(&back).await {
                 tracing::debug!("will give them back when the database and we agree again: {}", error.chain());
             }
         }
-        for leased in leases.readable {
+        let news = leases.news.into_iter().filter(|(fence, came)| self.holdings.tell(*fence, Arc::clone(came)));
+        let news: Vec<Arrival> = news.map(|(fence, _)| Arrival::News(fence)).collect();
+        let leased = leases.readable.into_iter().map(|leased| {
             let fence = leased.fence;
             self.holdings.hold(leased);
+            Arrival::Leased(fence)
+        });
+        for arrival in leased.chain(news) {
             // Closed only once the checks have stopped; the hand-over then covers it.
-            if arrived.send(fence).await.is_err() {
+            if arrived.send(arrival).await.is_err() {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     id::Incarnation,
     outage::{Turn, jittered, turns},
-    store::{BATCH, Store, Verdict, replica, trigger, wake::Topic, within},
+    store::{BATCH, Store, Verdict, check, replica, trigger, wake::Topic, within},
     task::{WaitFailed, WaitFailure},
 };
 
@@ -166,6 +166,19 @@ impl Upkeep<'_> {
             tx.commit().await
         })
         .await?;
+        let mut page = None;
+        loop {
+            page = within("forgetting checks", async {
+                let mut tx = self.store.begin().await?;
+                let next = check::forget(&mut tx.db(), page).await?;
+                tx.commit().await?;
+                Ok(next)
+            })
+            .await?;
+            if page.is_none() {
+                break;
+            }
+        }
         let more = self.store.drop_old(self.kept).await?;
         Ok((if more { Turn::Full } else { Turn::Idle }, jittered(DROP)))
     }

@@ -56,23 +56,45 @@ create table reveille_trigger (
   -- It was given as a time of the calendar: a wait that is armed again keeps it.
   deadline_is_fixed boolean not null default false,
   or_resume   boolean  not null,
+  -- How many checks in a row may fail to tell; null: any number.
+  error_budget integer,
   holder      uuid,
+  -- How much has come under its keys, and how much of that its holder has been told of.
+  arrivals    integer  not null default 0,
+  told        integer  not null default 0,
   deaths      integer  not null
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 create index reveille_trigger_free     on reveille_trigger (queue, kind, priority, wake_at) where holder is null and not passive;
 create index reveille_trigger_held     on reveille_trigger (holder) where holder is not null;
+create index reveille_trigger_news     on reveille_trigger (holder) where arrivals > told;
 create index reveille_trigger_due      on reveille_trigger (wake_at, task_id) where passive and wake_at is not null;
 create index reveille_trigger_deadline on reveille_trigger (deadline_at) where deadline_at is not null;
 
--- One row for each signal or task in a wait.
+-- One row for each signal or task in a wait. Where the wait looks at more than that, what has come is kept here, sealed.
 create table reveille_wait_key (
   key        text    not null,
   task_id    uuid    not null,
   generation integer not null,
+  arrived    bytea,
   primary key (key, task_id)
 );
-create index reveille_wait_key_task on reveille_wait_key (task_id);
+create index reveille_wait_key_task    on reveille_wait_key (task_id);
+create index reveille_wait_key_arrived on reveille_wait_key (task_id) where arrived is not null;
+
+-- What the last checks of a trigger came to, told by its holder now and then. Nothing depends on it, and what is left of a
+-- wait that is over is swept away later.
+create table reveille_check (
+  task_id    uuid    primary key,
+  generation integer not null,
+  who        uuid    not null,
+  checks     bigint  not null,
+  failures   integer not null,
+  at         bigint  not null,
+  took_ms    bigint  not null,
+  next_at    bigint  not null,
+  said       bytea
+) with (fillfactor = 70);
 
 -- Kept until it expires: untaken until a wait takes it, then only so that sending it twice is sending it once.
 create table reveille_signal (

@@ -416,6 +416,7 @@ async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> 
         .bind(waits.iter().map(|(_, wait)| wait.deadline_at).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.deadline_is_fixed).collect::<Vec<_>>())
         .bind(waits.iter().map(|(_, wait)| wait.or_resume).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, wait)| wait.error_budget).collect::<Vec<_>>())
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
         .fetch_all(c)
@@ -451,6 +452,7 @@ async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -
             .bind(wait.and_then(|wait| wait.deadline_at))
             .bind(wait.map(|wait| wait.deadline_is_fixed))
             .bind(wait.map(|wait| wait.or_resume))
+            .bind(wait.and_then(|wait| wait.error_budget))
             .fetch_all(&mut *c)
             .await?;
         if let Some(wait) = wait.filter(|_| !made.is_empty()) {

@@ -102,7 +102,7 @@ impl Store {
         let now = self.clock().now_ms();
         let why = match verdict.failed.reason {
             WaitFailure::Deadline => Why::Deadline,
-            WaitFailure::Fatal | WaitFailure::Misfit => Why::WaitFailed,
+            WaitFailure::Fatal | WaitFailure::Errors | WaitFailure::Misfit => Why::WaitFailed,
         };
         let retry = task::retry(waiting.max_attempts, waiting.backoff_ms, waiting.backoff_cap_ms);
         if waiting.or_resume {

@@ -4,10 +4,10 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Db, Store, doing, each, history::Transition};
+use super::{Db, Store, check::Report, doing, each, history::Transition};
 use crate::{
     error::{Error, Result},
-    id::{BatchId, TaskId},
+    id::{BatchId, Fence, TaskId},
     task::{End, Step, Woken},
     vault::Purpose,
 };
@@ -132,6 +132,8 @@ pub struct Slot {
 /// A wait, as far as the database knows it.
 #[derive(Clone, Debug, Serialize, sqlx::FromRow)]
 pub struct Waiting {
+    /// The generation of its task.
+    pub generation: i32,
     /// The kinds of triggers in it.
     pub kind: String,
     /// Whether any live replica may fire it.
@@ -144,13 +146,21 @@ pub struct Waiting {
     pub deadline_at: Option<i64>,
     /// Whether a bad end resumes the task.
     pub or_resume: bool,
+    /// How many checks in a row may fail to tell.
+    pub error_budget: Option<i32>,
     /// The triggerer that holds it.
     pub holder: Option<Uuid>,
     /// How many of its holders were lost.
     pub deaths: i32,
-    /// The signals or tasks whose coming ends it.
+    /// The signals or tasks that it waits for.
     #[sqlx(skip)]
     pub keys: Vec<String>,
+    /// Those of them that have come, where it waits for more than that.
+    #[sqlx(skip)]
+    pub arrived: Vec<String>,
+    /// What its checks have come to, as far as its holder has told.
+    #[sqlx(skip)]
+    pub checked: Option<Report>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -203,7 +213,7 @@ impl Store {
         }
         let Some(row) = found else { return Ok(None) };
         let history = super::history::of(db, task).await?;
-        let wait = wait_of(db, task).await?;
+        let wait = self.wait_of(db, task).await?;
         Ok(Some(Whole {
             brief: row.brief,
             origin: row.origin,
@@ -227,17 +237,28 @@ impl Store {
         each!(db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await)
             .map_err(doing("looking for a task"))
     }
-}
 
-async fn wait_of(db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
-    let text = "select kind, passive, since, wake_at, deadline_at, or_resume, holder, deaths from reveille_trigger where task_id = $1";
-    let wait: Option<Waiting> = each!(&mut *db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await)
-        .map_err(doing("looking for a wait"))?;
-    let Some(mut wait) = wait else { return Ok(None) };
-    let keys = "select key from reveille_wait_key where task_id = $1 order by key";
-    wait.keys = each!(db, c => sqlx::query_scalar(keys).bind(task.0).fetch_all(&mut **c).await)
-        .map_err(doing("looking for keys"))?;
-    Ok(Some(wait))
+    async fn wait_of(&self, db: &mut Db<'_>, task: TaskId) -> Result<Option<Waiting>> {
+        let text =
+            "select generation, kind, passive, since, wake_at, deadline_at, or_resume, error_budget, holder, deaths
+                      from reveille_trigger where task_id = $1";
+        let wait: Option<Waiting> =
+            each!(&mut *db, c => sqlx::query_as(text).bind(task.0).fetch_optional(&mut **c).await)
+                .map_err(doing("looking for a wait"))?;
+        let Some(mut wait) = wait else { return Ok(None) };
+        let keys = "select key, arrived is not null from reveille_wait_key where task_id = $1 order by key";
+        let keys: Vec<(String, bool)> =
+            each!(&mut *db, c => sqlx::query_as(keys).bind(task.0).fetch_all(&mut **c).await)
+                .map_err(doing("looking for keys"))?;
+        for (key, arrived) in keys {
+            if arrived {
+                wait.arrived.push(key.clone());
+            }
+            wait.keys.push(key);
+        }
+        wait.checked = self.last_check(db, Fence { task, generation: wait.generation }).await?;
+        Ok(Some(wait))
+    }
 }
 
 /// How many tasks are where, each counted up to 100,000.

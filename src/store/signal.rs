@@ -10,11 +10,11 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    BATCH, Db, Store, doing, each,
+    BATCH, Db, Store, arrival, doing, each,
     event::{self, Resuming},
     history::Why,
     locking, slot,
-    task::{Over, json},
+    task::{self, Over, json},
     wake::Topic,
 };
 use crate::{
@@ -124,6 +124,7 @@ impl Store {
         }
         if resumed > 0 {
             self.wake().hint(Topic::Ready);
+            self.wake().hint(Topic::Waiting);
         }
         Ok(resumed)
     }
@@ -265,8 +266,8 @@ impl Page {
     const EMPTY: Self = Self { resumed: 0, is_last: true };
 }
 
-/// Resumes one page of those who wait for a key, in the order of their ids; answers how many, and after whom the next
-/// page begins, if there may be one. Pages, because all of them may be more than one transaction has time for.
+/// Resumes one page of those who wait for a key, or tells them if they look at more than that, in the order of their ids;
+/// answers how many, and after whom the next page begins, if there may be one. Pages, because all of them may be more than one transaction has time for.
 async fn deliver(
     db: &mut Db<'_>,
     key: &str,
@@ -275,31 +276,40 @@ async fn deliver(
     who: Option<Incarnation>,
     make: impl Fn(Fence) -> Resuming,
 ) -> Result<(usize, Option<Uuid>)> {
-    let text =
-        "select task_id, generation from reveille_wait_key where key = $1 and task_id > $2 order by task_id limit $3";
+    let text = "select w.task_id, w.generation, t.passive
+                  from reveille_wait_key w join reveille_trigger t on t.task_id = w.task_id
+                 where w.key = $1 and w.task_id > $2 and w.arrived is null
+                 order by w.task_id limit $3";
     let after = after.unwrap_or(Uuid::nil());
-    let waiting: Vec<(Uuid, i32)> =
+    let waiting: Vec<(Uuid, i32, bool)> =
         each!(&mut *db, c => sqlx::query_as(text).bind(key).bind(after).bind(BATCH as i64).fetch_all(&mut **c).await)
             .map_err(doing("looking for who waits"))?;
-    let batch: Vec<Resuming> =
-        waiting.iter().map(|(id, generation)| make(Fence { task: TaskId(*id), generation: *generation })).collect();
+    let (mut over, mut told) = (Vec::new(), Vec::new());
+    for (id, generation, passive) in &waiting {
+        let came = make(Fence { task: TaskId(*id), generation: *generation });
+        if *passive { over.push(came) } else { told.push(came) }
+    }
+    if !over.is_empty() && !told.is_empty() {
+        let both: Vec<Uuid> = waiting.iter().map(|(id, ..)| *id).collect();
+        task::lock(db, &both).await?;
+    }
     // A refused one keeps its key until whoever moved its task commits.
-    let resumed = event::resume(db, who, now, &batch).await?.len();
-    let next = waiting.last().filter(|_| waiting.len() == BATCH).map(|(last, _)| *last);
-    Ok((resumed, next))
+    let count = event::resume(db, who, now, &over).await?.len() + arrival::arrive(db, now, key, &told).await?.len();
+    let next = waiting.last().filter(|_| waiting.len() == BATCH).map(|(last, ..)| *last);
+    Ok((count, next))
 }
 
 /// Which of these keys somebody waits for.
 pub(super) async fn awaited(db: &mut Db<'_>, keys: &[String]) -> Result<Vec<String>> {
     let found = match db {
         Db::Postgres(c) => {
-            sqlx::query_scalar("select distinct key from reveille_wait_key where key = any($1)")
+            sqlx::query_scalar("select distinct key from reveille_wait_key where key = any($1) and arrived is null")
                 .bind(keys)
                 .fetch_all(&mut **c)
                 .await
         }
         Db::Sqlite(c) => {
-            let text = "select distinct key from reveille_wait_key where key in (select value from json_each($1))";
+            let text = "select distinct key from reveille_wait_key where arrived is null and key in (select value from json_each($1))";
             sqlx::query_scalar(text).bind(json(keys)).fetch_all(&mut **c).await
         }
     };
@@ -311,7 +321,7 @@ const PAGE: i64 = 1_000;
 
 /// Among one page of awaited keys after `cursor`, those for which something has come; and the next page's cursor.
 async fn unmatched(db: &mut Db<'_>, now: i64, cursor: &str) -> Result<(Vec<String>, Option<String>)> {
-    let page = "select distinct key from reveille_wait_key where key > $1 order by key limit $2";
+    let page = "select distinct key from reveille_wait_key where key > $1 and arrived is null order by key limit $2";
     let keys: Vec<String> =
         each!(&mut *db, c => sqlx::query_scalar(page).bind(cursor).bind(PAGE).fetch_all(&mut **c).await)
             .map_err(doing("looking for who waits"))?;

@@ -92,6 +92,7 @@ async fn defer_postgres(
         .bind(column!(d => d.wait.deadline_at))
         .bind(column!(d => d.wait.deadline_is_fixed))
         .bind(column!(d => d.wait.or_resume))
+        .bind(column!(d => d.wait.error_budget))
         .bind(keys.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())
         .fetch_all(c)
@@ -121,6 +122,7 @@ async fn defer_sqlite(
             .bind(d.wait.deadline_at)
             .bind(d.wait.deadline_is_fixed)
             .bind(d.wait.or_resume)
+            .bind(d.wait.error_budget)
             .fetch_all(&mut *c)
             .await?;
         if !moved.is_empty() {

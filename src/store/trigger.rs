@@ -2,7 +2,12 @@
 
 use uuid::Uuid;
 
-use super::{Db, Scope, doing, each, task::json};
+use super::{
+    Db, Scope,
+    arrival::{self, Sealed},
+    doing, each,
+    task::json,
+};
 use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},
@@ -23,6 +28,10 @@ pub struct Lease {
     pub deadline_at: Option<i64>,
     /// How many of its holders were lost.
     pub deaths: i32,
+    /// How many checks in a row may fail to tell.
+    pub error_budget: Option<i32>,
+    /// What has come under its keys.
+    pub arrived: Vec<Sealed>,
     pub(crate) spec: Vec<u8>,
 }
 
@@ -36,6 +45,7 @@ struct LeaseRow {
     wake_at: i64,
     deadline_at: Option<i64>,
     deaths: i32,
+    error_budget: Option<i32>,
 }
 
 impl From<LeaseRow> for Lease {
@@ -47,6 +57,8 @@ impl From<LeaseRow> for Lease {
             wake_at: row.wake_at,
             deadline_at: row.deadline_at,
             deaths: row.deaths,
+            error_budget: row.error_budget,
+            arrived: Vec::new(),
             spec: row.spec,
         }
     }
@@ -61,7 +73,14 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
         Db::Postgres(c) => lease_postgres(c, me, scope, now, limit).await,
         Db::Sqlite(c) => lease_sqlite(c, me, scope, now, limit).await,
     };
-    Ok(rows.map_err(doing("leasing"))?.into_iter().map(Lease::from).collect())
+    with_arrived(db, rows.map_err(doing("leasing"))?).await
+}
+
+async fn with_arrived(db: &mut Db<'_>, rows: Vec<LeaseRow>) -> Result<Vec<Lease>> {
+    let tasks: Vec<Uuid> = rows.iter().map(|row| row.task_id).collect();
+    let mut came = arrival::of(db, &tasks).await?;
+    let leases = rows.into_iter().map(Lease::from);
+    Ok(leases.map(|lease| Lease { arrived: came.remove(&lease.fence.task).unwrap_or_default(), ..lease }).collect())
 }
 
 async fn lease_postgres(
@@ -106,33 +125,45 @@ async fn lease_sqlite(
 /// If the database does not answer.
 pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Lease>> {
     super::replica::await_leases(db, me).await?;
-    let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths from reveille_trigger where holder = $1";
+    let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget from reveille_trigger where holder = $1";
     let rows: Vec<LeaseRow> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
         .map_err(doing("asking what is held"))?;
-    Ok(rows.into_iter().map(Lease::from).collect())
+    with_arrived(db, rows).await
 }
 
-/// Gives triggers of mine back, to be leased again from `wake_at` on: those that sleep long, or that I cannot run.
+/// A trigger that is given back.
+#[derive(Clone, Copy, Debug)]
+pub struct Release {
+    /// The task that waits.
+    pub fence: Fence,
+    /// From when on it is to be leased again, in milliseconds.
+    pub wake_at: i64,
+    /// How much had come for it when it was last checked: if more has by now, it is due at once.
+    pub known: i32,
+}
+
+/// Gives triggers of mine back: those that sleep long, or that I cannot run.
 ///
 /// # Errors
 /// If the database does not answer: then they stay mine, and [`held`] says so.
-pub async fn release(db: &mut Db<'_>, me: Incarnation, batch: &[(Fence, i64)]) -> Result<()> {
+pub async fn release(db: &mut Db<'_>, me: Incarnation, batch: &[Release]) -> Result<()> {
     match db {
         Db::Postgres(c) => {
             let query = sqlx::query(include_str!("sql/release.postgres.sql")).bind(me.0);
             query
-                .bind(batch.iter().map(|(fence, _)| fence.task.0).collect::<Vec<_>>())
-                .bind(batch.iter().map(|(fence, _)| fence.generation).collect::<Vec<_>>())
-                .bind(batch.iter().map(|(_, wake_at)| *wake_at).collect::<Vec<_>>())
+                .bind(batch.iter().map(|given| given.fence.task.0).collect::<Vec<_>>())
+                .bind(batch.iter().map(|given| given.fence.generation).collect::<Vec<_>>())
+                .bind(batch.iter().map(|given| given.wake_at).collect::<Vec<_>>())
+                .bind(batch.iter().map(|given| given.known).collect::<Vec<_>>())
                 .execute(&mut **c)
                 .await
                 .map(drop)
                 .map_err(doing("releasing triggers"))
         }
         Db::Sqlite(c) => {
-            for (fence, wake_at) in batch {
-                let query = sqlx::query(include_str!("sql/release.sqlite.sql")).bind(me.0);
-                let released = query.bind(fence.task.0).bind(fence.generation).bind(*wake_at).execute(&mut **c).await;
+            for Release { fence, wake_at, known } in batch {
+                let query = sqlx::query(include_str!("sql/release.sqlite.sql")).bind(me.0).bind(fence.task.0);
+                let released = query.bind(fence.generation).bind(*wake_at).bind(*known).execute(&mut **c).await;
                 released.map(drop).map_err(doing("releasing triggers"))?;
             }
             Ok(())
@@ -176,14 +207,14 @@ pub async fn next_due(db: &mut Db<'_>) -> Result<Option<i64>> {
         .map_err(doing("looking for what is due next"))
 }
 
-/// The waits that are past their deadline: passive ones and those that nobody holds at once, held ones only past
-/// `grace`, as their holder makes a last check first.
+/// The waits that are past their deadline: passive ones at once, the others only past `grace`, as whoever holds or leases
+/// them makes a last check first.
 ///
 /// # Errors
 /// If the database does not answer.
 pub async fn overdue(db: &mut Db<'_>, now: i64, grace: i64, limit: i64) -> Result<Vec<Fence>> {
     let text = "select task_id, generation from reveille_trigger
-                 where deadline_at <= $1 and (holder is null or deadline_at <= $1 - $2) order by deadline_at limit $3";
+                 where deadline_at <= $1 and (passive or deadline_at <= $1 - $2) order by deadline_at limit $3";
     let rows: Vec<(Uuid, i32)> =
         each!(db, c => sqlx::query_as(text).bind(now).bind(grace).bind(limit).fetch_all(&mut **c).await)
             .map_err(doing("looking for what is past its deadline"))?;

@@ -1,6 +1,6 @@
 //! A wait as it is stored: one row, and one more for each key.
 
-use reveille_trigger::Key;
+use reveille_trigger::{Key, Timestamp};
 
 use super::Store;
 use crate::{
@@ -32,6 +32,8 @@ pub struct Wait {
     /// The deadline is a time of the calendar, and not so long after the deferral.
     pub(super) deadline_is_fixed: bool,
     pub(super) or_resume: bool,
+    /// How many checks in a row may fail to tell; none means any number.
+    pub(super) error_budget: Option<i32>,
     pub(super) keys: Vec<String>,
 }
 
@@ -47,6 +49,7 @@ impl Wait {
             deadline_at: None,
             deadline_is_fixed: false,
             or_resume: false,
+            error_budget: None,
             keys: Vec::new(),
         }
     }
@@ -93,6 +96,7 @@ impl Store {
             }),
             deadline_is_fixed: matches!(deferral.deadline, Some(Deadline::At(_))),
             or_resume: deferral.or_resume,
+            error_budget: deferral.error_budget.map(|checks| checks.get().try_into().unwrap_or(i32::MAX)),
             since: now,
             kind: parts.kinds,
             ..Wait::until(now)
@@ -103,9 +107,20 @@ impl Store {
                 wait.wake_at = None;
                 wait.keys.push(key_text(&key)?);
             }
-            reveille_trigger::Wait::Active => {
+            reveille_trigger::Wait::Active => wait.passive = false,
+            reveille_trigger::Wait::Mixed { from, keys } => {
                 wait.passive = false;
-                wait.spec = Some(self.seal_bytes(Purpose::Spec, "spec", &parts.spec)?);
+                // The last look is at the deadline.
+                let from = from.map(Timestamp::as_millisecond);
+                wait.wake_at = from.into_iter().chain(wait.deadline_at).min();
+                wait.keys = keys.iter().map(key_text).collect::<Result<_>>()?;
+                // One signal may be waited for in several places of one wait.
+                wait.keys.sort_unstable();
+                wait.keys.dedup();
+                if wait.wake_at.is_none() && wait.keys.is_empty() {
+                    let why = "there is no reason ever to look at it: neither a time nor a key".to_owned();
+                    return Err(Error::BadSpec { kind: wait.kind, why });
+                }
             }
             other => {
                 return Err(Error::BadSpec {
@@ -113,6 +128,9 @@ impl Store {
                     why: format!("this version cannot store a wait of the form {other:?}"),
                 });
             }
+        }
+        if !wait.passive {
+            wait.spec = Some(self.seal_bytes(Purpose::Spec, "spec", &parts.spec)?);
         }
         Ok(wait)
     }
@@ -124,5 +142,14 @@ pub(crate) fn key_text(key: &Key) -> Result<String> {
         Key::Signal(name) => Ok(format!("signal:{name}")),
         Key::Task(id) => Ok(format!("task:{id}")),
         other => Err(Error::Invalid(format!("this version cannot store a key of the form {other:?}"))),
+    }
+}
+
+/// A stored key, as triggers name it; none for one that no trigger waits for.
+pub(crate) fn key_of(text: &str) -> Option<Key> {
+    match text.split_once(':')? {
+        ("signal", name) => Some(Key::Signal(name.to_owned())),
+        ("task", id) => id.parse().ok().map(Key::Task),
+        _ => None,
     }
 }

@@ -103,8 +103,18 @@ pub enum WaitFailure {
     Deadline,
     /// The trigger said that no further check can succeed, or fired a failure.
     Fatal,
+    /// As many checks in a row could not tell as the deferral's error budget allows.
+    Errors,
     /// The payload does not fit the type that the next step awaits.
     Misfit,
+}
+
+impl WaitFailed {
+    /// The error budget is spent.
+    pub(crate) fn errors(checks: u32, last: impl fmt::Display) -> Self {
+        let message = format!("{checks} checks in a row could not tell, the last: {last}");
+        Self { reason: WaitFailure::Errors, message }
+    }
 }
 
 impl fmt::Display for WaitFailed {

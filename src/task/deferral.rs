@@ -1,6 +1,6 @@
 //! Swapping a running task for a wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use reveille_trigger::Trigger;
@@ -14,6 +14,7 @@ pub struct Deferral {
     pub(crate) trigger: Arc<dyn Trigger>,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) or_resume: bool,
+    pub(crate) error_budget: Option<NonZeroU32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub fn defer(trigger: impl Trigger + 'static) -> Deferral {
 
 impl Deferral {
     pub(crate) fn on(trigger: Arc<dyn Trigger>) -> Self {
-        Self { trigger, deadline: None, or_resume: false }
+        Self { trigger, deadline: None, or_resume: false, error_budget: None }
     }
 
     /// The wait ends badly if nothing has fired this long after the deferral.
@@ -43,6 +44,14 @@ impl Deferral {
     #[must_use]
     pub fn deadline_at(mut self, at: Timestamp) -> Self {
         self.deadline = Some(Deadline::At(at));
+        self
+    }
+
+    /// The wait ends badly once so many checks in a row could not tell, counted by whoever holds the trigger. Without one it
+    /// goes on to its deadline, whatever happens to what is asked.
+    #[must_use]
+    pub fn error_budget(mut self, checks: NonZeroU32) -> Self {
+        self.error_budget = Some(checks);
         self
     }
 

@@ -1,9 +1,11 @@
 //! Running checks as they fall due.
 //!
-//! Between checks a trigger is an entry in a heap. A check runs in a task of its own, bounded in time, and in number both
-//! overall and per destination, so that one that panics, hangs or is slow touches no other. No check begins while this
-//! replica is parked.
+//! Between checks a trigger is an entry in a heap; equal ones that share their checks are one entry. A check runs in a task
+//! of its own, bounded in time, and in number both overall and per destination, so that one that panics, hangs or is slow
+//! touches no other. No check begins while this replica is parked.
 
+mod group;
+mod outcome;
 mod schedule;
 
 use std::{
@@ -17,19 +19,23 @@ use std::{
 };
 
 use futures::FutureExt;
-use reveille_trigger::{Answer, Context, Event, Memory, Spacing, Timestamp, Trigger};
-use tokio::{sync::mpsc, task::JoinSet};
+use reveille_trigger::{Answer, Arrived, Context, Event, Memory, Spacing, Timestamp, Trigger, look};
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
-use self::schedule::{Destination, Next, Schedule};
+use self::{
+    group::{GroupId, Groups},
+    schedule::{Destination, Next, Schedule},
+};
 use super::{Settings, holding::Holdings};
 use crate::{
     clock::{Clock, millis},
     id::Fence,
-    outage::{jittered, next_check},
     presence::Presence,
-    task::{WaitFailed, WaitFailure},
-    upkeep::past_deadline,
+    task::WaitFailed,
 };
 
 /// How soon a parked replica looks whether it still is.
@@ -41,47 +47,74 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// Over how long the first checks of triggers that change hands are spread at most.
 const LONGEST_SPREAD: Duration = Duration::from_secs(30);
 
-/// What a check found, with what its trigger is told of it.
+/// What there is to be checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arrival {
+    /// It has just been leased.
+    Leased(Fence),
+    /// Something has come for one that was held before.
+    News(Fence),
+}
+
+/// What a check found.
 #[derive(Debug)]
 pub(super) struct Finding {
     pub(super) fence: Fence,
     pub(super) what: What,
-    pub(super) trigger: Arc<dyn Trigger>,
-    pub(super) cx: Context,
+    /// What the trigger is told of it, and let go of with; nothing where equals share their checks.
+    pub(super) after: Option<(Arc<dyn Trigger>, Context)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum What {
     /// It has happened.
     Fire(Event),
     /// The wait has ended badly.
     Fail(WaitFailed),
-    /// Nothing until then, in milliseconds of the database's time: the trigger goes dormant.
-    Sleep(i64),
+    /// Nothing until then, in milliseconds of the database's time: the trigger goes dormant. With how much the check knew
+    /// to have come.
+    Sleep { until: i64, known: i32 },
+}
+
+/// What is checked: a trigger by itself, or equal ones together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    One(Fence),
+    Group(GroupId),
 }
 
 /// The heap, and what runs.
 pub(super) struct Checks<'a> {
     clock: Clock,
+    /// The same clock, as checks are given it.
+    now: reveille_trigger::Clock,
     presence: Arc<Presence>,
     holdings: Arc<Holdings>,
     settings: &'a Settings,
     found: mpsc::Sender<Finding>,
-    schedule: Schedule,
+    schedule: Schedule<Subject>,
+    groups: Groups,
     running: JoinSet<Checked>,
-    /// Where the running checks go to.
-    going: HashMap<tokio::task::Id, Destination>,
+    /// What the running checks are of, and where they go to.
+    going: HashMap<Id, (Subject, Destination)>,
     /// How many of these last, such as those that listen: they hold a slot of the capacity, and none of the checks.
     lasting: Arc<AtomicUsize>,
 }
 
 /// A check that is over.
 struct Checked {
-    fence: Fence,
+    subject: Subject,
+    /// The members of a group when it began.
+    members: Vec<Fence>,
     trigger: Arc<dyn Trigger>,
     cx: Context,
     answer: Result<Answer, reveille_trigger::Error>,
     interval: Duration,
+    /// How much it knew to have come.
+    known: i32,
+    /// When it began, in milliseconds of the database's time, and how long it took.
+    begun_at: i64,
+    took: Duration,
 }
 
 impl<'a> Checks<'a> {
@@ -93,12 +126,14 @@ impl<'a> Checks<'a> {
         found: mpsc::Sender<Finding>,
     ) -> Self {
         Self {
+            now: as_checks_see(&clock),
             clock,
             presence,
             holdings,
             settings,
             found,
             schedule: Schedule::new(settings.checks_per_destination),
+            groups: Groups::default(),
             running: JoinSet::new(),
             going: HashMap::new(),
             lasting: Arc::default(),
@@ -106,27 +141,13 @@ impl<'a> Checks<'a> {
     }
 
     /// Runs until stopped. What is running then is dropped, and what was found is handed on.
-    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Fence>, stop: &CancellationToken) {
+    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>, stop: &CancellationToken) {
         loop {
             let pause = self.start_due();
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(fence) = arrivals.recv() => self.adopt(fence),
-                Some(joined) = self.running.join_next_with_id() => {
-                    let id = match &joined {
-                        Ok((id, _)) => *id,
-                        Err(error) => error.id(),
-                    };
-                    if let Some(destination) = self.going.remove(&id) {
-                        self.schedule.left(&destination);
-                    }
-                    match joined {
-                        Ok((_, checked)) => self.settle(checked).await,
-                        // What is no longer held is not checked to its end.
-                        Err(dropped) if dropped.is_cancelled() => {}
-                        Err(error) => tracing::error!("a check was lost: {error}"),
-                    }
-                }
+                Some(arrival) = arrivals.recv() => self.arrive(arrival),
+                Some(joined) = self.running.join_next_with_id() => self.joined(joined).await,
                 () = self.clock.sleep(pause) => {}
             }
         }
@@ -134,6 +155,9 @@ impl<'a> Checks<'a> {
             if let Ok(checked) = joined {
                 self.settle(checked).await;
             }
+        }
+        for group in self.groups.drain() {
+            self.holdings.clean_up(group.trigger, group.since, group.memory);
         }
     }
 
@@ -144,9 +168,21 @@ impl<'a> Checks<'a> {
         }
         let now = millis(self.clock.monotonic());
         while self.running.len().saturating_sub(self.lasting.load(Ordering::Relaxed)) < self.settings.checks {
-            let destination = |fence| self.holdings.with(fence, |holding| holding.destination.clone()).flatten();
-            match self.schedule.next(now, destination) {
-                Next::Begin(fence, destination) => self.start(fence, destination),
+            let (holdings, groups) = (&self.holdings, &mut self.groups);
+            let claim = |subject, at| match subject {
+                Subject::One(fence) => {
+                    let claim = holdings.with(fence, |holding| {
+                        holding.next.take_if(|next| *next == at).map(|_| holding.destination.clone())
+                    });
+                    claim.flatten()
+                }
+                Subject::Group(id) => {
+                    let group = groups.get_mut(id)?;
+                    group.next.take_if(|next| *next == at).map(|_| group.destination.clone())
+                }
+            };
+            match self.schedule.next(now, claim) {
+                Next::Begin(subject, destination) => self.start(subject, destination),
                 Next::At(at) => return Duration::from_millis((at - now).cast_unsigned()),
                 Next::Nothing => break,
             }
@@ -155,103 +191,127 @@ impl<'a> Checks<'a> {
         Duration::from_hours(1)
     }
 
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Leased(fence) => self.adopt(fence),
+            // One that is being checked is dropped, and checked again; one that waits in its lane sees it there.
+            Arrival::News(fence) => {
+                let waits = self.holdings.with(fence, |holding| holding.next.is_some());
+                if waits == Some(true) {
+                    self.schedule(Subject::One(fence), Duration::ZERO);
+                }
+            }
+        }
+    }
+
     /// What has just begun to wait, or has slept until now, is checked at once. What others had held before is spread over
     /// its interval: of a replica that was lost there are thousands, whose checks were spread too.
     fn adopt(&mut self, fence: Fence) {
         let now = self.clock.now_ms();
+        let groups = &mut self.groups;
         let first = self.holdings.with(fence, |holding| {
-            let overdue = now - holding.wake_at;
-            if overdue < millis(AT_ONCE) {
-                return 0;
+            let subject = match &holding.shared {
+                None => Subject::One(fence),
+                Some(spec) => {
+                    let new = groups.join(spec, fence, holding.since, &holding.trigger, &holding.destination);
+                    Subject::Group(new?)
+                }
+            };
+            if now - holding.wake_at < millis(AT_ONCE) {
+                return Some((subject, Duration::ZERO));
             }
             let interval = interval_of(&*holding.trigger, waited(now, holding.since)).unwrap_or_default();
             let within = millis(interval.min(LONGEST_SPREAD));
             let within = holding.deadline_at.map_or(within, |deadline_at| within.min(deadline_at - now)).max(0);
-            rand::random_range(0..=within)
+            Some((subject, Duration::from_millis(rand::random_range(0..=within.cast_unsigned()))))
         });
-        if let Some(first) = first {
-            self.schedule.push(millis(self.clock.monotonic()) + first, fence);
+        if let Some((subject, first)) = first.flatten() {
+            self.schedule(subject, first);
         }
     }
 
-    fn start(&mut self, fence: Fence, destination: Destination) {
-        // One that is no longer held is simply not checked again.
-        let Some((trigger, since, memory)) = self
-            .holdings
-            .with(fence, |holding| (Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory)))
-        else {
+    /// Has it checked after a while, and not when it was said to be before.
+    fn schedule(&mut self, subject: Subject, wait: Duration) {
+        let at = millis(self.clock.monotonic()) + millis(wait);
+        match subject {
+            Subject::One(fence) => drop(self.holdings.with(fence, |holding| holding.next = Some(at))),
+            Subject::Group(id) => {
+                if let Some(group) = self.groups.get_mut(id) {
+                    group.next = Some(at);
+                }
+            }
+        }
+        self.schedule.push(at, subject);
+    }
+
+    fn start(&mut self, subject: Subject, destination: Destination) {
+        let Some((members, trigger, since, memory, arrived)) = self.take_up(subject) else {
             return self.schedule.left(&destination);
         };
-        let cx = context(&self.clock, since, memory).with_config(self.settings.config.clone());
-        let waited = waited(self.clock.now_ms(), since);
-        let lasting = Arc::clone(&self.lasting);
+        let known = arrived.len().try_into().unwrap_or(i32::MAX);
+        let cx = Context::with_clock(Arc::clone(&self.now), since, memory)
+            .with_config(self.settings.config.clone())
+            .with_arrived(arrived);
+        let (begun_at, clock, lasting) = (self.clock.now_ms(), self.clock.clone(), Arc::clone(&self.lasting));
+        let waited = waited(begun_at, since);
         let check = self.running.spawn(async move {
+            let begun = clock.monotonic();
             // An author's hooks may panic too: all of them are called here.
-            let answer = AssertUnwindSafe(check(&*trigger, &cx, &lasting)).catch_unwind().await;
+            let answer = AssertUnwindSafe(counted(&*trigger, &cx, &lasting)).catch_unwind().await;
             let interval = interval_of(&*trigger, waited);
-            let answer = answer.unwrap_or_else(|panic| Err(panicked(&*panic)));
+            let answer = answer.unwrap_or_else(|panic| Err(reveille_trigger::Error::panicked(&*panic)));
             let (interval, answer) = match interval {
                 Ok(interval) => (interval, answer),
-                Err(panic) => (Spacing::default().interval(waited), Err(panicked(&*panic))),
+                Err(panic) => (Spacing::default().interval(waited), Err(reveille_trigger::Error::panicked(&*panic))),
             };
-            Checked { fence, trigger, cx, answer, interval }
+            let took = clock.monotonic().saturating_sub(begun);
+            Checked { subject, members, trigger, cx, answer, interval, known, begun_at, took }
         });
-        self.going.insert(check.id(), destination);
-        self.holdings.with(fence, |holding| holding.check = Some(check));
+        self.going.insert(check.id(), (subject, destination));
+        if let Subject::One(fence) = subject {
+            self.holdings.with(fence, |holding| holding.check = Some(check));
+        }
     }
 
-    async fn settle(&mut self, checked: Checked) {
-        let Checked { fence, trigger, cx, answer, interval } = checked;
-        let (what, wait) = match answer {
-            Ok(Answer::Fire(event)) => (Some(What::Fire(event)), interval),
-            Ok(Answer::NotYet) => {
-                self.holdings.with(fence, |holding| holding.failures = 0);
-                (None, jittered(interval))
+    /// What a check needs of its subject. One that is no longer held is simply not checked again.
+    fn take_up(&mut self, subject: Subject) -> Option<(Vec<Fence>, Arc<dyn Trigger>, Timestamp, Memory, Arrived)> {
+        match subject {
+            Subject::One(fence) => self.holdings.with(fence, |holding| {
+                holding.has_news = false;
+                let (trigger, memory) = (Arc::clone(&holding.trigger), std::mem::take(&mut holding.memory));
+                (Vec::new(), trigger, holding.since, memory, Arc::clone(&holding.arrived))
+            }),
+            Subject::Group(id) => {
+                let group = self.groups.get_mut(id)?;
+                group.members.retain(|member| self.holdings.has(*member));
+                if group.members.is_empty() {
+                    self.disband(id);
+                    return None;
+                }
+                let memory = std::mem::take(&mut group.memory);
+                Some((group.members.clone(), Arc::clone(&group.trigger), group.since, memory, Arrived::default()))
             }
-            Err(error) if error.is_fatal() => {
-                (Some(What::Fail(WaitFailed { reason: WaitFailure::Fatal, message: error.to_string() })), interval)
-            }
-            Err(error) => (None, self.back_off(fence, interval, &error)),
+        }
+    }
+
+    async fn joined(&mut self, joined: Result<(Id, Checked), JoinError>) {
+        let id = match &joined {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
         };
-        if let Some(what) = what {
-            return self.hand_on(Finding { fence, what, trigger, cx }).await;
+        let Some((subject, destination)) = self.going.remove(&id) else { return };
+        self.schedule.left(&destination);
+        match joined {
+            Ok((_, checked)) => self.settle(checked).await,
+            // It is no longer held; or something has come for it.
+            Err(dropped) if dropped.is_cancelled() => {
+                if let Subject::One(fence) = subject {
+                    self.holdings.with(fence, |holding| holding.check = None);
+                    self.schedule(subject, Duration::ZERO);
+                }
+            }
+            Err(error) => tracing::error!("a check was lost: {error}"),
         }
-        let now = self.clock.now_ms();
-        let deadline_at = self.holdings.with(fence, |holding| holding.deadline_at).flatten();
-        if deadline_at.is_some_and(|deadline_at| now >= deadline_at) {
-            return self.hand_on(Finding { fence, what: What::Fail(past_deadline()), trigger, cx }).await;
-        }
-        // The last check is at the deadline.
-        let wait = deadline_at.map_or(millis(wait), |deadline_at| millis(wait).min(deadline_at - now)).max(1);
-        // One that has left something for its next check would lose it by going dormant, and might never come to an answer.
-        if wait > millis(self.settings.horizon) && !cx.has_memory() {
-            return self.hand_on(Finding { fence, what: What::Sleep(now + wait), trigger, cx }).await;
-        }
-        if self.holdings.with(fence, |holding| holding.memory = cx.into_memory()).is_some() {
-            self.schedule.push(millis(self.clock.monotonic()) + wait, fence);
-        }
-    }
-
-    async fn hand_on(&self, finding: Finding) {
-        // Firing outlives the checks, and holds no more than the capacity.
-        if self.found.send(finding).await.is_err() {
-            tracing::error!("something was found after firing had ended: whoever holds it next will see it again");
-        }
-    }
-
-    /// A check could not tell: that is told, ever more rarely, and the next one is later each time.
-    fn back_off(&self, fence: Fence, interval: Duration, error: &reveille_trigger::Error) -> Duration {
-        let said = self.holdings.with(fence, |holding| {
-            holding.failures = holding.failures.saturating_add(1);
-            (holding.failures, holding.kinds.clone())
-        });
-        let Some((failures, kinds)) = said else { return interval };
-        if failures.is_power_of_two() {
-            let task = fence.task;
-            tracing::warn!(task.id = %task, trigger.kind = kinds, trigger.failures = failures,
-                "check {failures} in a row of the {kinds} trigger of task {task} could not tell: {error}");
-        }
-        next_check(interval, failures, error.retry_after())
     }
 }
 
@@ -264,28 +324,20 @@ fn interval_of(trigger: &dyn Trigger, waited: Duration) -> std::thread::Result<D
     std::panic::catch_unwind(AssertUnwindSafe(|| trigger.spacing().interval(waited)))
 }
 
-/// A context that reads the shared clock.
-pub(super) fn context(clock: &Clock, since: Timestamp, memory: Memory) -> Context {
+/// The shared clock, as a check reads it.
+pub(super) fn as_checks_see(clock: &Clock) -> reveille_trigger::Clock {
     let clock = clock.clone();
-    Context::new(move || clock.now(), since, memory)
+    Arc::new(move || clock.now())
 }
 
-/// One check, bounded in time, its panic caught. The context outlives it, and with it what earlier checks left.
-async fn check(trigger: &dyn Trigger, cx: &Context, lasting: &AtomicUsize) -> Result<Answer, reveille_trigger::Error> {
-    let limit = trigger.time_out();
-    let _counted = limit.is_none().then(|| Lasting::count(lasting));
-    let limit = limit.unwrap_or(Duration::MAX);
-    match tokio::time::timeout(limit, AssertUnwindSafe(trigger.check(cx)).catch_unwind()).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => Err(panicked(&*panic)),
-        Err(_) => {
-            Err(reveille_trigger::Error::again(format!("the check had not answered after {} s", limit.as_secs_f64())))
-        }
-    }
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> reveille_trigger::Error {
-    reveille_trigger::Error::again(format!("the check panicked: {}", crate::error::said(panic)))
+/// One check, counted while it lasts if it lasts. The context outlives it, and with it what earlier checks left.
+async fn counted(
+    trigger: &dyn Trigger,
+    cx: &Context,
+    lasting: &AtomicUsize,
+) -> Result<Answer, reveille_trigger::Error> {
+    let _counted = trigger.time_out().is_none().then(|| Lasting::count(lasting));
+    look(trigger, cx).await
 }
 
 /// Counts a lasting check while it lasts, also when it is aborted.

@@ -18,7 +18,7 @@ use crate::{
     error::Result,
     outage::Outage,
     presence::Presence,
-    store::{BATCH, Verdict, event, halves},
+    store::{BATCH, Verdict, event, halves, trigger::Release},
     task::{WaitFailed, WaitFailure},
 };
 
@@ -51,7 +51,7 @@ impl Firing {
                     What::Fire(event) if is_evidence(event) => evidence.push(finding),
                     What::Fire(_) => judged.push(finding),
                     What::Fail(_) => fails.push(finding),
-                    What::Sleep(_) => sleeps.push(finding),
+                    What::Sleep { .. } => sleeps.push(finding),
                 }
             }
             fails.extend(self.fire(evidence, &mut outage).await);
@@ -112,7 +112,7 @@ impl Firing {
             What::Fire(event) => {
                 Some(event::Firing { fence: finding.fence, event: event.clone(), holder: self.presence.me() })
             }
-            What::Fail(_) | What::Sleep(_) => None,
+            What::Fail(_) | What::Sleep { .. } => None,
         }
     }
 
@@ -127,8 +127,8 @@ impl Firing {
                     tracing::debug!(task.id = %task, "an event for task {task} came too late, and changed nothing");
                 }
             }
+            let Some((trigger, cx)) = finding.after else { continue };
             self.holdings.aftermath().spawn(async move {
-                let Finding { trigger, cx, .. } = finding;
                 if tokio::time::timeout(CLEAN_UP, trigger.settled(&cx, receipt)).await.is_err() {
                     tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and has not come back");
                 }
@@ -148,7 +148,7 @@ impl Firing {
                 holder: Some(self.presence.me()),
                 event: None,
             }),
-            What::Fire(_) | What::Sleep(_) => None,
+            What::Fire(_) | What::Sleep { .. } => None,
         };
         // Each takes statements of its own: few at a time, or a slow network would never let them through.
         let mut fails = fails.into_iter().peekable();
@@ -164,11 +164,11 @@ impl Firing {
         if sleeps.is_empty() {
             return;
         }
-        let wake = |finding: &Finding| match &finding.what {
-            What::Sleep(until) => Some((finding.fence, *until)),
+        let given_back = |finding: &Finding| match finding.what {
+            What::Sleep { until, known } => Some(Release { fence: finding.fence, wake_at: until, known }),
             What::Fire(_) | What::Fail(_) => None,
         };
-        let batch: Vec<_> = sleeps.iter().filter_map(wake).collect();
+        let batch: Vec<_> = sleeps.iter().filter_map(given_back).collect();
         self.persist(outage, || self.home.release(&batch)).await;
         self.let_go(sleeps);
     }
@@ -198,7 +198,7 @@ impl Firing {
 
     fn let_go(&self, findings: Vec<Finding>) {
         self.holdings.free(findings.iter().map(|finding| finding.fence));
-        for Finding { trigger, cx, .. } in findings {
+        for (trigger, cx) in findings.into_iter().filter_map(|finding| finding.after) {
             self.holdings.clean_up(trigger, cx.since(), cx.into_memory());
         }
     }

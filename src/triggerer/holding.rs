@@ -1,18 +1,25 @@
 //! What this replica holds: the registry that capacity is counted by.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use dashmap::DashMap;
-use reveille_trigger::{Context, Memory, Timestamp, Trigger};
+use reveille_trigger::{Arrived, Context, Memory, Timestamp, Trigger};
 use tokio::{
     sync::{Notify, futures::OwnedNotified},
     task::AbortHandle,
 };
 use tokio_util::task::TaskTracker;
 
-use super::home::Leased;
-
-use crate::id::{Fence, TaskId};
+use super::{home::Leased, record::Record};
+use crate::{
+    id::{Fence, TaskId},
+    store::check::{Check, Report},
+};
 
 /// How long one clean-up may take.
 pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -25,13 +32,14 @@ pub(super) struct Holdings {
     freed: Arc<Notify>,
     /// What triggers still do after they are let go of: nothing waits for it but the end of this life.
     aftermath: TaskTracker,
+    /// What is to be told of the checks, to those who ask.
+    reports: Mutex<VecDeque<Report>>,
 }
 
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Holding {
     pub(super) fence: Fence,
-    pub(super) kinds: String,
     pub(super) trigger: Arc<dyn Trigger>,
     pub(super) since: Timestamp,
     /// When it was due for a look as it was leased, in milliseconds.
@@ -39,17 +47,33 @@ pub(super) struct Holding {
     /// Where its checks go to.
     pub(super) destination: Option<Arc<str>>,
     pub(super) deadline_at: Option<i64>,
+    /// How many checks in a row may fail to tell.
+    pub(super) error_budget: Option<u32>,
+    /// The spec of one that shares its checks with its equals.
+    pub(super) shared: Option<Arc<[u8]>>,
+    /// What has come under its keys.
+    pub(super) arrived: Arrived,
+    /// Something has come since the last check began.
+    pub(super) has_news: bool,
+    /// When it is to be checked, in milliseconds of the monotonic clock; none while it is, or is about to be.
+    pub(super) next: Option<i64>,
     /// What the last check left; taken while one runs.
     pub(super) memory: Memory,
-    /// How many checks in a row could not tell.
-    pub(super) failures: u32,
-    /// The last check, to be dropped with the holding.
+    /// The running check, to be dropped with the holding.
     pub(super) check: Option<AbortHandle>,
+    /// How its checks have gone.
+    pub(super) record: Record,
 }
 
 impl Holdings {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, held: DashMap::new(), freed: Arc::default(), aftermath: TaskTracker::new() }
+        Self {
+            capacity,
+            held: DashMap::new(),
+            freed: Arc::default(),
+            aftermath: TaskTracker::new(),
+            reports: Mutex::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -71,17 +95,64 @@ impl Holdings {
         let destination = std::panic::catch_unwind(AssertUnwindSafe(destination)).unwrap_or_default();
         let holding = Holding {
             fence: leased.fence,
-            kinds: leased.kinds,
             wake_at: leased.wake_at,
             destination: destination.map(Arc::from),
             trigger: Arc::from(leased.trigger),
             since: crate::clock::timestamp(leased.since),
             deadline_at: leased.deadline_at,
+            error_budget: leased.error_budget,
+            shared: leased.shared,
+            arrived: leased.arrived,
+            has_news: false,
+            next: None,
             memory: Memory::default(),
-            failures: 0,
             check: None,
+            record: Record::default(),
         };
         self.held.insert(holding.fence.task, holding);
+    }
+
+    /// Keeps what has come for one that is held; whether it is.
+    pub(super) fn tell(&self, fence: Fence, arrived: Arrived) -> bool {
+        let told = self.with(fence, |holding| {
+            holding.arrived = arrived;
+            holding.has_news = true;
+            // It would look at what it was told before.
+            if let Some(check) = &holding.check {
+                check.abort();
+            }
+        });
+        told.is_some()
+    }
+
+    /// Adds a check to the record of one that is held, and has it told if that is news.
+    pub(super) fn record(&self, fence: Fence, check: &Check) {
+        let report = self.with(fence, |holding| {
+            holding.record.add(check).then(|| Report { fence, checks: holding.record.checks, last: check.clone() })
+        });
+        if let Some(report) = report.flatten() {
+            self.reports().push_back(report);
+        }
+    }
+
+    /// The next that are to be told of their checks, at most so many.
+    pub(super) fn next_reports(&self, limit: usize) -> Vec<Report> {
+        let mut reports: Vec<Report> = {
+            let mut line = self.reports();
+            let count = line.len().min(limit);
+            line.drain(..count).collect()
+        };
+        for report in &mut reports {
+            // It has gone on since.
+            if let Some((checks, last)) = self.with(report.fence, |holding| holding.record.told()).flatten() {
+                (report.checks, report.last) = (checks, last);
+            }
+        }
+        reports
+    }
+
+    fn reports(&self) -> MutexGuard<'_, VecDeque<Report>> {
+        self.reports.lock().expect("nothing panics while it is held")
     }
 
     pub(super) fn has(&self, fence: Fence) -> bool {
@@ -116,7 +187,7 @@ impl Holdings {
                 if let Some(check) = &holding.check {
                     check.abort();
                 }
-                self.clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
+                self.let_go(holding);
             }
             keep
         });
@@ -129,6 +200,13 @@ impl Holdings {
         &self.aftermath
     }
 
+    /// What equals share is let go of with the last of them.
+    fn let_go(&self, holding: &mut Holding) {
+        if holding.shared.is_none() {
+            self.clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
+        }
+    }
+
     /// Lets go of what one trigger holds on this replica, on the side.
     pub(super) fn clean_up(&self, trigger: Arc<dyn Trigger>, since: Timestamp, memory: Memory) {
         self.aftermath.spawn(async move { clean_up_now(&*trigger, since, memory).await });
@@ -138,8 +216,8 @@ impl Holdings {
     pub(super) async fn clean_up_all(&self) {
         let held: Vec<TaskId> = self.held.iter().map(|entry| *entry.key()).collect();
         // Each in a task of its own, so that one that panics harms no other.
-        for (_, holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
-            self.clean_up(holding.trigger, holding.since, holding.memory);
+        for (_, mut holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
+            self.let_go(&mut holding);
         }
         self.aftermath.close();
         if tokio::time::timeout(CLEAN_UP, self.aftermath.wait()).await.is_err() {

@@ -2,10 +2,10 @@
 //!
 //! Our own database is one home. Another system's, or a lease service over a network, can be others.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use reveille_trigger::{Receipt, Trigger};
+use reveille_trigger::{Arrived, Receipt, Trigger};
 
 use crate::{
     aside::Aside,
@@ -13,11 +13,12 @@ use crate::{
     id::{Fence, Incarnation},
     kind,
     store::{
-        BATCH, Scope, Store, Url, Verdict,
+        BATCH, Scope, Store, Url, Verdict, arrival,
+        check::Report,
         event::Firing,
         json_size, parts,
         task::Over,
-        trigger::{self, Lease},
+        trigger::{self, Lease, Release},
         undo::{self, Undone},
         wake::Topic,
         within,
@@ -30,8 +31,6 @@ use crate::{
 pub struct Leased {
     /// The task that waits.
     pub fence: Fence,
-    /// Its kinds, for people.
-    pub kinds: String,
     /// The trigger itself.
     pub trigger: Box<dyn Trigger>,
     /// When the task deferred, in milliseconds of the database's time.
@@ -40,6 +39,12 @@ pub struct Leased {
     pub wake_at: i64,
     /// When the wait ends badly.
     pub deadline_at: Option<i64>,
+    /// How many checks in a row may fail to tell.
+    pub error_budget: Option<u32>,
+    /// The spec of one that shares its checks with its equals.
+    pub shared: Option<Arc<[u8]>>,
+    /// What has come under its keys.
+    pub arrived: Arrived,
 }
 
 /// What leasing answers with.
@@ -49,6 +54,8 @@ pub struct Leases {
     pub readable: Vec<Leased>,
     /// What cannot be read here.
     pub unreadable: Vec<Unreadable>,
+    /// What was held before, and for which something has come: all that has.
+    pub news: Vec<(Fence, Arrived)>,
 }
 
 /// A trigger that this replica was given and cannot read. It is left as it was.
@@ -62,6 +69,13 @@ pub struct Unreadable {
     pub wake_at: i64,
     /// Why it cannot be read.
     pub error: crate::Error,
+}
+
+impl Unreadable {
+    /// As it was, for others.
+    pub(super) fn given_back(&self) -> Release {
+        Release { fence: self.fence, wake_at: self.wake_at, known: 0 }
+    }
 }
 
 /// Something that a cancelled wait has yet to undo.
@@ -80,7 +94,7 @@ pub struct Undoing {
 /// Where triggers are leased from, and what became of them is stored. Renewing is its replica's own affair.
 #[async_trait]
 pub trait Home: fmt::Debug + Send + Sync {
-    /// Leases up to `limit` triggers, none of those set aside.
+    /// Leases up to `limit` triggers, none of those set aside, and tells what has come for those that I hold.
     async fn lease(&self, limit: usize, aside: &Aside) -> Result<Leases>;
     /// What I am said to hold.
     async fn held(&self) -> Result<Leases>;
@@ -88,8 +102,10 @@ pub trait Home: fmt::Debug + Send + Sync {
     async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>>;
     /// Stores bad ends.
     async fn fail(&self, batch: Vec<Verdict>) -> Result<()>;
-    /// Gives triggers back, to be leased from the time given on, in milliseconds.
-    async fn release(&self, batch: &[(Fence, i64)]) -> Result<()>;
+    /// Gives triggers back.
+    async fn release(&self, batch: &[Release]) -> Result<()>;
+    /// Keeps what checks have come to, for those who ask. Nothing depends on it.
+    async fn report(&self, batch: &[Report]) -> Result<()>;
     /// Leases what cancelled waits have yet to undo.
     async fn cancelled(&self, limit: usize) -> Result<Vec<Undoing>>;
     /// Stores what became of undoing.
@@ -129,17 +145,32 @@ impl DatabaseHome {
         kind::join(&self.store.open_bytes(Purpose::Spec, spec)?)
     }
 
+    /// A trigger, and its spec if its checks are to be shared.
+    fn open_to_check(&self, spec: Vec<u8>) -> Result<(Box<dyn Trigger>, Option<Arc<[u8]>>)> {
+        let spec = self.store.open_bytes(Purpose::Spec, spec)?;
+        let trigger = kind::join(&spec)?;
+        let shared = kind::shares(&*trigger).then(|| Arc::from(spec));
+        Ok((trigger, shared))
+    }
+
+    fn open_arrived(&self, came: Vec<arrival::Sealed>) -> Result<Arrived> {
+        Ok(self.store.open_arrived(came)?.into())
+    }
+
     fn read(&self, leases: Vec<Lease>) -> Leases {
         let mut read = Leases::default();
         for lease in leases {
-            match self.open(lease.spec) {
-                Ok(trigger) => read.readable.push(Leased {
+            let opened = self.open_to_check(lease.spec);
+            match opened.and_then(|opened| Ok((opened, self.open_arrived(lease.arrived)?))) {
+                Ok(((trigger, shared), arrived)) => read.readable.push(Leased {
                     fence: lease.fence,
-                    kinds: lease.kinds,
                     trigger,
                     since: lease.since,
                     wake_at: lease.wake_at,
                     deadline_at: lease.deadline_at,
+                    error_budget: lease.error_budget.and_then(|checks| checks.try_into().ok()),
+                    shared,
+                    arrived,
                 }),
                 Err(error) => read.unreadable.push(Unreadable {
                     fence: lease.fence,
@@ -156,16 +187,22 @@ impl DatabaseHome {
 #[async_trait]
 impl Home for DatabaseHome {
     async fn lease(&self, limit: usize, aside: &Aside) -> Result<Leases> {
-        let leases = within("leasing triggers", async {
+        let (leases, news) = within("leasing triggers", async {
             let mut tx = self.store.begin().await?;
-            let mut scope = self.scope(trigger::kind_sets(&mut tx.db()).await?)?;
-            scope.kinds.retain(|kinds| !aside.leaves(kinds));
-            scope.aside = aside.rows();
-            let leases = trigger::lease(&mut tx.db(), self.me, &scope, self.store.clock().now_ms(), limit).await?;
+            let news = arrival::news(&mut tx.db(), self.me).await?;
+            let mut leases = Vec::new();
+            if limit > 0 {
+                let mut scope = self.scope(trigger::kind_sets(&mut tx.db()).await?)?;
+                scope.kinds.retain(|kinds| !aside.leaves(kinds));
+                scope.aside = aside.rows();
+                let now = self.store.clock().now_ms();
+                leases = trigger::lease(&mut tx.db(), self.me, &scope, now, limit).await?;
+            }
             tx.commit().await?;
-            Ok(leases)
-        });
-        Ok(self.read(leases.await?))
+            Ok((leases, news))
+        })
+        .await?;
+        Ok(Leases { news: self.read_news(news), ..self.read(leases) })
     }
 
     async fn held(&self) -> Result<Leases> {
@@ -211,10 +248,19 @@ impl Home for DatabaseHome {
         Ok(())
     }
 
-    async fn release(&self, batch: &[(Fence, i64)]) -> Result<()> {
+    async fn release(&self, batch: &[Release]) -> Result<()> {
         within("releasing triggers", async {
             let mut tx = self.store.begin().await?;
             trigger::release(&mut tx.db(), self.me, batch).await?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    async fn report(&self, batch: &[Report]) -> Result<()> {
+        within("telling of checks", async {
+            let mut tx = self.store.begin().await?;
+            self.store.tell_of_checks(&mut tx.db(), self.me, batch).await?;
             tx.commit().await
         })
         .await
@@ -250,6 +296,18 @@ impl Home for DatabaseHome {
 }
 
 impl DatabaseHome {
+    fn read_news(&self, news: Vec<(Fence, Vec<arrival::Sealed>)>) -> Vec<(Fence, Arrived)> {
+        let read = |(fence, came)| match self.open_arrived(came) {
+            Ok(arrived) => Some((fence, arrived)),
+            Err(error) => {
+                let Fence { task, .. } = fence;
+                tracing::warn!(task.id = %task, "cannot read what has come for task {task}: {}", error.chain());
+                None
+            }
+        };
+        news.into_iter().filter_map(read).collect()
+    }
+
     /// The event itself is stored; if this fails, the next period's match does it.
     async fn resume_those_who_wait_for(&self, ended: &[Over]) {
         if let Err(error) = self.store.ended(ended).await {

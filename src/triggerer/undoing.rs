@@ -3,10 +3,10 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
-use reveille_trigger::Memory;
+use reveille_trigger::{Context, Memory};
 use tokio_util::sync::CancellationToken;
 
-use super::{Life, checks::context, home::Undoing};
+use super::{Life, checks::as_checks_see, home::Undoing};
 use crate::{
     clock::{millis, timestamp},
     error::Result,
@@ -60,8 +60,8 @@ async fn attempt(life: &Life<'_>, undoing: Undoing) -> Result<()> {
             return life.home.undone(undoing.fence, Undone::Unread(later)).await;
         }
         Ok(trigger) => {
-            let cx =
-                context(clock, timestamp(undoing.since), Memory::default()).with_config(life.settings.config.clone());
+            let cx = Context::with_clock(as_checks_see(clock), timestamp(undoing.since), Memory::default())
+                .with_config(life.settings.config.clone());
             match tokio::time::timeout(TIME_OUT, AssertUnwindSafe(trigger.on_cancel(&cx)).catch_unwind()).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(panic)) => {

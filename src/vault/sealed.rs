@@ -31,6 +31,8 @@ pub enum Purpose {
     Result = 4,
     /// Nothing but a proof of the key; see [`Vault::seal_canary`](super::Vault::seal_canary).
     Canary = 5,
+    /// What a check saw.
+    Check = 6,
 }
 
 /// A sealed value, as the database holds it. Only [`Vault::open`](super::Vault::open) makes it readable.
@@ -102,6 +104,7 @@ impl fmt::Display for Purpose {
             Self::Event => "event",
             Self::Spec => "spec",
             Self::Result => "result",
+            Self::Check => "check",
             Self::Canary => "canary",
         })
     }

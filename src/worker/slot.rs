@@ -3,10 +3,14 @@
 //! The wait holds its slot, and costs what a waiting thread costs elsewhere; but what it ends with, and the step that
 //! follows, are stored before that step runs, as after a deferral.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use reveille_trigger::{Answer, Context, Error, Memory, Outcome as Fired, Receipt, Timestamp, Trigger, Wait};
+use reveille_trigger::{
+    self as trigger, Answer, Context, Error, Key, Memory, Outcome as Fired, Receipt, Timestamp, Trigger, Wait,
+    pace::{back_off, jittered},
+};
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,7 +24,7 @@ use crate::{
     clock::timestamp,
     error::Result,
     id::TaskId,
-    outage::{Outage, jittered, next_check},
+    outage::Outage,
     store::{
         advance::Arrival,
         history::Why,
@@ -61,7 +65,7 @@ pub(super) async fn wait(
         Ok(stored) => stored,
         Err(error) => return Waited::Ended(Outcome::End(End::failed(error.chain()), Why::Failed)),
     };
-    let mut look = Look::new(attempts, claimed.fence.task, &deferral.trigger, stored.since());
+    let mut look = Look::new(attempts, claimed.fence.task, deferral, stored.since());
     let over = tokio::select! {
         over = watch(attempts, claimed, deferral, &stored, step, &mut look) => over,
         () = cancelled.cancelled() => {
@@ -96,7 +100,7 @@ async fn watch(
     let clock = attempts.store.clock();
     let wait = deferral.trigger.wait(timestamp(stored.since()));
     loop {
-        let (arrival, pause) = match look.once(&wait).await {
+        let (arrival, pause) = match look.once(&wait, stored).await {
             Seen::Arrived(arrival) => (Some(arrival), jittered(POLL)),
             Seen::Ends(end) => return Err(Box::new(Outcome::End(end, Why::Event))),
             Seen::Failed(failed) => (Some(bad_end(attempts, claimed, deferral, failed)?), jittered(POLL)),
@@ -135,7 +139,8 @@ fn bad_end(
     if !deferral.or_resume {
         return Err(Box::new(attempts.failed(claimed, TaskError::retry(failed))));
     }
-    Ok(Arrival::Woken { woken: Some(Woken::Failed(failed)), event: Uuid::now_v7(), why: Why::WaitFailed })
+    let woken = Some(Woken::Failed(failed));
+    Ok(Arrival::Woken { woken, event: Uuid::now_v7(), why: Why::WaitFailed, taking: Vec::new() })
 }
 
 enum Advanced {
@@ -187,8 +192,12 @@ struct Look<'a> {
     task: TaskId,
     trigger: &'a Arc<dyn Trigger>,
     since: i64,
+    error_budget: Option<NonZeroU32>,
     memory: Memory,
     failures: u32,
+    /// How much had come at the last check, and when the next is due by itself.
+    arrived: usize,
+    next: Option<Duration>,
     /// It was looked at: there may be something to let go of, or to undo.
     checked: bool,
     /// The last look found an event.
@@ -203,17 +212,30 @@ enum Seen {
 }
 
 impl<'a> Look<'a> {
-    fn new(attempts: &'a Attempts, task: TaskId, trigger: &'a Arc<dyn Trigger>, since: i64) -> Self {
-        Self { attempts, task, trigger, since, memory: Memory::default(), failures: 0, checked: false, fired: false }
+    fn new(attempts: &'a Attempts, task: TaskId, deferral: &'a Deferral, since: i64) -> Self {
+        Self {
+            attempts,
+            task,
+            trigger: &deferral.trigger,
+            since,
+            error_budget: deferral.error_budget,
+            memory: Memory::default(),
+            failures: 0,
+            arrived: 0,
+            next: None,
+            checked: false,
+            fired: false,
+        }
     }
 
-    async fn once(&mut self, wait: &Wait) -> Seen {
+    async fn once(&mut self, wait: &Wait, stored: &Stored) -> Seen {
         let clock = self.attempts.store.clock();
         match wait {
             Wait::Until(at) => {
                 let left = at.as_millisecond() - clock.now_ms();
                 if left <= 0 {
-                    return Seen::Arrived(Arrival::Woken { woken: None, event: Uuid::now_v7(), why: Why::Due });
+                    let event = Uuid::now_v7();
+                    return Seen::Arrived(Arrival::Woken { woken: None, event, why: Why::Due, taking: Vec::new() });
                 }
                 Seen::Nothing(Duration::from_millis(left.cast_unsigned()))
             }
@@ -221,58 +243,76 @@ impl<'a> Look<'a> {
                 Ok(key) => Seen::Arrived(Arrival::Key(key)),
                 Err(error) => Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.chain() }),
             },
-            _ => self.check().await,
+            _ => self.check_with(stored.keys()).await,
         }
     }
 
-    async fn check(&mut self) -> Seen {
+    /// A check, with what has come by now. While it waits for more than the clock, that is looked for in between.
+    async fn check_with(&mut self, keys: &[String]) -> Seen {
+        if keys.is_empty() {
+            return self.check(Vec::new(), Vec::new()).await;
+        }
+        let (arrived, taking) = match self.attempts.store.peek(keys).await {
+            Ok(come) => come,
+            Err(error) if error.is_outage() => return Seen::Nothing(jittered(POLL)),
+            Err(error) => return Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.chain() }),
+        };
+        let now = self.attempts.store.clock().monotonic();
+        let is_news = self.arrived != arrived.len();
+        if !is_news && self.next.is_some_and(|next| now < next) {
+            return Seen::Nothing(jittered(POLL));
+        }
+        self.arrived = arrived.len();
+        match self.check(arrived, taking).await {
+            Seen::Nothing(pause) => {
+                self.next = now.checked_add(pause);
+                Seen::Nothing(pause.min(jittered(POLL)))
+            }
+            seen => seen,
+        }
+    }
+
+    async fn check(&mut self, arrived: Vec<(Key, Value)>, taking: Vec<Uuid>) -> Seen {
         self.checked = true;
-        let cx = self.context();
-        let limit = self.trigger.time_out().unwrap_or(Duration::MAX);
-        let answer = tokio::time::timeout(limit, AssertUnwindSafe(self.trigger.check(&cx)).catch_unwind()).await;
+        let cx = self.context().with_arrived(arrived.into());
+        let answer = trigger::look(&**self.trigger, &cx).await;
+        let asked = cx.next_look().map(|at| at.duration_since(cx.now()).try_into().unwrap_or_default());
+        let interval = self.trigger.spacing().interval(cx.waited());
         self.memory = cx.into_memory();
-        self.fired = matches!(answer, Ok(Ok(Ok(Answer::Fire(_)))));
-        let waited = self.attempts.store.clock().now_ms() - self.since;
-        let waited = Duration::from_millis(waited.max(0).cast_unsigned());
-        let interval = self.trigger.spacing().interval(waited);
+        self.fired = matches!(answer, Ok(Answer::Fire(_)));
         match answer {
-            Ok(Ok(Ok(Answer::Fire(event)))) => match event.outcome {
-                Fired::Resume(payload) => Seen::Arrived(Arrival::Woken {
-                    woken: Some(Woken::Payload(payload)),
-                    event: event.id,
-                    why: Why::Event,
-                }),
+            Ok(Answer::Fire(event)) => match event.outcome {
+                Fired::Resume(payload) => {
+                    let woken = Some(Woken::Payload(payload));
+                    Seen::Arrived(Arrival::Woken { woken, event: event.id, why: Why::Event, taking })
+                }
                 Fired::Succeed(result) => Seen::Ends(End::succeeded(result)),
                 Fired::Skip(reason) => Seen::Ends(End::skipped(reason)),
                 Fired::Fail(message) => Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message }),
             },
-            Ok(Ok(Ok(Answer::NotYet))) => {
+            Ok(Answer::NotYet) => {
                 self.failures = 0;
-                Seen::Nothing(jittered(interval))
+                Seen::Nothing(asked.unwrap_or_else(|| jittered(interval)))
             }
-            Ok(Ok(Err(error))) if error.is_fatal() => {
+            Err(error) if error.is_fatal() => {
                 Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.to_string() })
             }
-            Ok(Ok(Err(error))) => self.could_not_tell(&error, interval),
-            Ok(Err(panic)) => {
-                let error = Error::again(format!("the check panicked: {}", crate::error::said(&*panic)));
-                self.could_not_tell(&error, interval)
-            }
-            Err(_) => {
-                let error = Error::again(format!("the check had not answered after {} s", limit.as_secs_f64()));
-                self.could_not_tell(&error, interval)
-            }
+            Err(error) => self.could_not_tell(&error, interval, asked),
         }
     }
 
-    fn could_not_tell(&mut self, error: &Error, interval: Duration) -> Seen {
+    fn could_not_tell(&mut self, error: &Error, interval: Duration, asked: Option<Duration>) -> Seen {
         self.failures = self.failures.saturating_add(1);
         if self.failures.is_power_of_two() {
             let (kind, task, failures) = (self.trigger.typetag_name(), self.task, self.failures);
             tracing::warn!(task.id = %task, trigger.kind = kind, trigger.failures = failures,
                 "check {failures} in a row of the {kind} trigger in the slot of task {task} could not tell: {error}");
         }
-        Seen::Nothing(next_check(interval, self.failures, error.retry_after()))
+        if self.error_budget.is_some_and(|budget| self.failures >= budget.get()) {
+            return Seen::Failed(WaitFailed::errors(self.failures, error));
+        }
+        let pause = back_off(interval, self.failures, error.retry_after());
+        Seen::Nothing(asked.map_or(pause, |asked| pause.min(asked)))
     }
 
     /// Tells the trigger what became of its event, once that is known.

@@ -170,7 +170,19 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
         (
             "release",
             statement!("release"),
-            format!("{holder}, {}, {}, {}", ids(30_000), all("integer", "0"), all("bigint", "1")),
+            format!(
+                "{holder}, {}, {}, {}, {}",
+                ids(30_000),
+                all("integer", "0"),
+                all("bigint", "1"),
+                all("integer", "0")
+            ),
+        ),
+        ("news", statement!("news"), format!("{holder}, {BATCH}::bigint")),
+        (
+            "arrive",
+            statement!("arrive"),
+            format!("{now}, 'signal:1', '\\x01'::bytea, {}, {}", ids(30_000), all("integer", "0")),
         ),
         (
             "fire",
@@ -204,7 +216,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "defer",
             statement!("defer"),
             format!(
-                "{now}, {me}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                "{now}, {me}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
                 ids(10_000),
                 all("integer", "0"),
                 all("bytea", "'\\x01'"),
@@ -217,6 +229,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("bigint", "null"),
                 all("boolean", "false"),
                 all("boolean", "false"),
+                all("integer", "null"),
                 ids(10_000),
                 array("text", |n| format!("'signal:{n}'")),
             ),
@@ -226,7 +239,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             "enqueue",
             statement!("enqueue"),
             format!(
-                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
+                "{now}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
                 ids(50_000),
                 all("text", "'work'"),
                 all("text", "'default'"),
@@ -251,6 +264,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
                 all("bigint", "null"),
                 all("boolean", "false"),
                 all("boolean", "false"),
+                all("integer", "null"),
                 ids(50_000),
                 array("text", |n| format!("'signal:{n}'")),
             ),

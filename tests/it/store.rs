@@ -1,6 +1,7 @@
 //! The store's verbs, on both databases.
 
 mod advance;
+mod arrival;
 mod cancel;
 mod claim;
 mod connect;

@@ -161,7 +161,9 @@ impl Act<'_> {
                 let turn = self.world.turn(fence.task) - turns_ago;
                 let step = self.store.seal(Purpose::Step, "step", &step)?;
                 let arrival = match self.cast.arrival(arrival) {
-                    Arrival::Woken(woken, event, why) => advance::Arrival::Woken { woken, event, why },
+                    Arrival::Woken(woken, event, why) => {
+                        advance::Arrival::Woken { woken, event, why, taking: Vec::new() }
+                    }
                     Arrival::Key(key) => advance::Arrival::Key(key),
                 };
                 let moved = self.store.advance(db, by.id(), fence, turn, &step, &arrival).await?;
@@ -225,8 +227,11 @@ impl Act<'_> {
                 Answer::Leased(leases)
             }
             Op::Release { by, batch } => {
-                let fence = |(at, after): &(At, i64)| (self.cast.fence(self.world, *at), self.now + after);
-                trigger::release(db, by.id(), &batch.iter().map(fence).collect::<Vec<_>>()).await?;
+                let given = |(at, after): &(At, i64)| {
+                    let (fence, wake_at) = (self.cast.fence(self.world, *at), self.now + after);
+                    trigger::Release { fence, wake_at, known: 0 }
+                };
+                trigger::release(db, by.id(), &batch.iter().map(given).collect::<Vec<_>>()).await?;
                 Answer::Done
             }
             Op::Fire { by, batch } => {

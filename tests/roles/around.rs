@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,7 +21,9 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::stage::{Anchored, Gate, Kind, Plain, Script, Scripted, Seen, Stage, logged, ms, patient, result, until};
+use crate::stage::{
+    Anchored, Gate, Kind, Plain, Script, Scripted, Seen, Stage, logged, ms, patient, quick, result, until,
+};
 
 fn task() -> NewTask {
     NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap()
@@ -190,5 +193,95 @@ both!(
         assert_eq!((seen["status"].clone(), seen["body"].clone()), (json!(200), json!("ok")));
         let heads = heads.lock().unwrap();
         assert!(heads.iter().all(|head| head.starts_with("get /ready ") && head.contains("authorization: bearer abc")));
+    }
+);
+
+both!(
+    async fn a_wait_ends_badly_once_its_error_budget_is_spent(stage: Stage) {
+        let _triggerer = stage.triggerer(patient::triggerer()).await;
+        let _worker = stage.worker(patient::worker()).await;
+        let three = NonZeroU32::new(3).unwrap();
+        let blind = || {
+            // Once in a while it can tell, and the count begins anew.
+            let (trigger, played) = Scripted::of(|before| async move {
+                if before == 2 { Ok(Answer::NotYet) } else { Err(Error::again("no route to it")) }
+            });
+            (trigger.every(ms(5)), played)
+        };
+        let ((deferred, first), (in_slot, second)) = (blind(), blind());
+        let waits = stage.enqueue(&budgeted::<Plain>(deferred, three)).await;
+        let holds = stage.enqueue(&budgeted::<Anchored>(in_slot, three)).await;
+        for (task, played) in [(waits, first), (holds, second)] {
+            let failed = result(&stage.succeeded(task).await);
+            assert_eq!(failed["reason"], "errors");
+            let said = failed["message"].as_str().unwrap();
+            assert!(said.contains("3 checks in a row") && said.ends_with("no route to it"), "{said}");
+            assert_eq!(played.times(Seen::Check), 6);
+        }
+    }
+);
+
+/// Ends with how its wait ended badly.
+fn budgeted<A: Kind>(trigger: Scripted, budget: NonZeroU32) -> Script<A> {
+    Script::of(move |step, cx| {
+        let trigger = trigger.clone();
+        async move {
+            Ok(match step.at {
+                0 => defer(trigger).error_budget(budget).or_resume().then(step.next()),
+                _ => done_with(cx.wait_failed().expect("it ended badly").clone()),
+            })
+        }
+    })
+}
+
+both!(
+    async fn one_that_sleeps_past_its_deadline_is_looked_at_once_more(stage: Stage) {
+        let _triggerer = stage.triggerer(patient::triggerer()).await;
+        let (trigger, played) = Scripted::of(|before| async move {
+            Ok(if before == 0 { Answer::NotYet } else { Answer::Fire(Event::succeed("at the last moment")?) })
+        });
+        let waits = task().when(defer(trigger.every(Duration::from_hours(1))).deadline(Duration::from_secs(2)));
+        let waits = stage.store.enqueue(waits).await.unwrap();
+        stage.succeeded(waits).await;
+        assert_eq!(played.times(Seen::Check), 2);
+    }
+);
+
+/// Says what it sees.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tells {}
+
+#[typetag::serde(name = "tells")]
+#[async_trait]
+impl Trigger for Tells {
+    async fn check(&self, cx: &Context) -> Result<Answer, Error> {
+        cx.say("answered 503");
+        Ok(Answer::NotYet)
+    }
+
+    fn spacing(&self) -> Spacing {
+        Spacing::every(ms(20))
+    }
+}
+
+both!(
+    async fn what_checks_come_to_is_there_for_those_who_ask(stage: Stage) {
+        let _triggerer = stage.triggerer(quick::triggerer("triggerer")).await;
+        let (blind, _) = Scripted::of(|_| async { Err(Error::again("no route to it")) });
+        let tells = stage.store.enqueue(task().when(defer(Tells {}))).await.unwrap();
+        let blind = stage.store.enqueue(task().when(defer(blind))).await.unwrap();
+        for (task, said, fails) in [(tells, "answered 503", false), (blind, "no route to it", true)] {
+            let mut told = None;
+            until("it to be told", async || {
+                told = stage.whole(task).await.wait.and_then(|wait| wait.checked);
+                told.is_some()
+            })
+            .await;
+            let told = told.unwrap();
+            assert_eq!(told.last.said.as_deref(), Some(said));
+            assert!(told.checks >= 1 && (told.last.failures > 0) == fails, "{told:?}");
+            assert!(told.last.next_at > told.last.at, "{told:?}");
+        }
     }
 );

@@ -181,6 +181,8 @@ both!(
         let task = stage.enqueue(&waiter::<Anchored>(defer(Signal::new("go")))).await;
         stage.until_state(task, "running").await;
         stage.lose("zombie").await;
+        // A look that began before is over once we have had the task's row.
+        stage.hold(task).await.commit().await.unwrap();
         stage.store.signal(Sent::new("go", "once")).await.unwrap();
         // It looks four times a second.
         stage.pass(ms(800)).await;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::stage::{Plain, Script, Scripted, Seen, Stage, error, ms, patient, result, times, until, whys};
+use crate::stage::{Plain, Script, Scripted, Seen, Stage, error, ms, patient, quick, result, times, until, whys};
 
 /// Waits for a number.
 #[derive(Debug, Serialize, Deserialize)]
@@ -226,7 +226,7 @@ both!(
 
 both!(
     async fn a_deadline_that_nobody_holds_is_struck_by_whoever_is_there(stage: Stage) {
-        let _worker = stage.worker(patient::worker()).await;
+        let _worker = stage.worker(quick::worker("worker")).await;
         let (trigger, played) = Scripted::never();
         let runs = std::sync::Arc::default();
         let active = stage.enqueue(&pessimist(defer(trigger).deadline(ms(100)).or_resume(), &runs)).await;

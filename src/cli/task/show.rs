@@ -23,7 +23,9 @@ use crate::{
     clock::timestamp,
     id::TaskId,
     store::{
-        Store, queue,
+        Store,
+        check::{Check, Report},
+        queue,
         report::{Slot, Waiting, Whole},
     },
     task::{End, Woken},
@@ -97,9 +99,37 @@ struct Wait<'a> {
     wake_at: Option<Timestamp>,
     deadline_at: Option<Timestamp>,
     or_resume: bool,
+    error_budget: Option<i32>,
     holder: Option<Uuid>,
     deaths: i32,
     keys: &'a [String],
+    arrived: &'a [String],
+    checks: Option<Checks<'a>>,
+}
+
+/// What its checks have come to, as its holder last told.
+#[derive(Serialize)]
+struct Checks<'a> {
+    count: u64,
+    failures: u32,
+    last_at: Timestamp,
+    took_ms: i64,
+    said: Option<&'a str>,
+    next_at: Timestamp,
+}
+
+impl<'a> Checks<'a> {
+    fn of(report: &'a Report) -> Self {
+        let Check { failures, at, took_ms, next_at, said } = &report.last;
+        Self {
+            count: report.checks,
+            failures: *failures,
+            last_at: timestamp(*at),
+            took_ms: *took_ms,
+            said: said.as_deref(),
+            next_at: timestamp(*next_at),
+        }
+    }
 }
 
 impl<'a> Wait<'a> {
@@ -111,9 +141,12 @@ impl<'a> Wait<'a> {
             wake_at: wait.wake_at.map(timestamp),
             deadline_at: wait.deadline_at.map(timestamp),
             or_resume: wait.or_resume,
+            error_budget: wait.error_budget,
             holder: wait.holder,
             deaths: wait.deaths,
             keys: &wait.keys,
+            arrived: &wait.arrived,
+            checks: wait.checked.as_ref().map(Checks::of),
         }
     }
 }
@@ -214,11 +247,35 @@ impl Sheet {
         if let Some(wait) = &task.wait {
             details.push(("waits for", format!("{}, since {}", wait.kind, when(wait.since))));
             details.extend(wait.deadline_at.map(|at| ("deadline", when(at))));
+            if !wait.arrived.is_empty() {
+                details.push(("has come", plain(&wait.arrived.join(", "))));
+            }
+            details.extend(wait.checked.as_ref().map(|report| ("checks", self.checks(report))));
         }
         let end = task.end.as_ref();
         details.extend(end.and_then(|end| end.result.as_ref()).map(|result| ("result", value(result))));
         details.extend(end.and_then(|end| end.error.as_ref()).map(|error| ("reason", plain(error))));
         details
+    }
+
+    /// How the checks have gone, as their holder last told.
+    fn checks(&self, report: &Report) -> String {
+        let Check { failures, at, took_ms, next_at, said } = &report.last;
+        let said = said.as_deref().map_or_else(|| "not yet".to_owned(), plain);
+        let outcome = match failures {
+            0 => said,
+            1 => format!("could not tell: {said}"),
+            failures => format!("could not tell, {failures} times in a row: {said}"),
+        };
+        let next = match *next_at > self.now_ms {
+            true => format!("; the next was due {}", time::relative(*next_at, self.now_ms)),
+            false => String::new(),
+        };
+        format!(
+            "{}, the last told of {}, in {took_ms} ms: {outcome}{next}",
+            report.checks,
+            time::relative(*at, self.now_ms)
+        )
     }
 
     fn crashes(&self) -> String {

@@ -17,6 +17,9 @@ use crate::store::{
 /// A ready task that nobody has taken for this long, though there is room, is not just next in line.
 const LONG_MS: i64 = 10_000;
 
+/// What is due later than this is not due by itself.
+const A_LIFETIME_MS: i64 = 100 * 365 * 86_400_000;
+
 /// What is known when the question is asked.
 pub(super) struct Facts<'a> {
     pub(super) task: &'a Whole,
@@ -192,7 +195,16 @@ impl Facts<'_> {
                 "start a triggerer whose binary links the crate that brings it, without --queues or with this one",
             );
         }
-        if let Some(wake_at) = wait.wake_at.filter(|wake_at| *wake_at > self.now_ms) {
+        let wake_at = wait.wake_at.unwrap_or(i64::MAX);
+        if wake_at - self.now_ms > A_LIFETIME_MS {
+            let missing: Vec<&str> =
+                wait.keys.iter().filter(|key| !wait.arrived.contains(key)).map(String::as_str).collect();
+            return because(format!(
+                "{waits}, which is looked at when something comes for it: {}{deadline}",
+                plain(&missing.join(", "))
+            ));
+        }
+        if wake_at > self.now_ms {
             return because(format!("{waits}, which is looked at next {}{deadline}", self.relative(wake_at)));
         }
         if having.iter().all(|triggerer| is_full(triggerer)) {

@@ -1,7 +1,7 @@
 -- Swaps one running task for a wait: for a next step (a new turn), or for the same step again (a retry, a snooze).
 --  $1 now  $2 me
 --  task: $3 id  $4 generation  $5 step (null: the same again)  $6 attempt  $7 why
---  wait: $8 kind  $9 passive  $10 spec  $11 wake at  $12 deadline at  $13 it is fixed  $14 or resume
+--  wait: $8 kind  $9 passive  $10 spec  $11 wake at  $12 deadline at  $13 it is fixed  $14 or resume  $15 error budget
 -- The keys of the wait are inserted one by one, by the caller. Each statement after the first finds the task as the
 -- first left it.
 update reveille_task
@@ -17,8 +17,8 @@ update reveille_task
    and exists (select 1 from reveille_replica r where r.incarnation = $2 and r.gone_at is null);
 
 insert into reveille_trigger (task_id, generation, kind, passive, queue, priority, spec, since, wake_at, deadline_at,
-                              deadline_is_fixed, or_resume, deaths)
-select id, generation, $8, $9, queue, priority, $10, $1, $11, $12, $13, $14, 0
+                              deadline_is_fixed, or_resume, error_budget, deaths)
+select id, generation, $8, $9, queue, priority, $10, $1, $11, $12, $13, $14, $15, 0
   from reveille_task where id = $3 and changes() = 1;
 
 insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)

@@ -9,75 +9,83 @@ use std::{
     sync::Arc,
 };
 
-use crate::id::Fence;
-
 /// Where checks go to.
 pub(super) type Destination = Option<Arc<str>>;
 
+/// Its entries are never taken out: one that no longer says the truth is passed over when its time comes.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(super) struct Schedule<K> {
     /// By when they are due, in milliseconds of the monotonic clock.
-    due: BinaryHeap<Reverse<(i64, Fence)>>,
+    due: BinaryHeap<Reverse<(i64, K)>>,
     /// What is due and has a place in its lane.
-    ready: VecDeque<(Fence, Destination)>,
-    lanes: HashMap<Arc<str>, Lane>,
+    ready: VecDeque<(K, Destination)>,
+    lanes: HashMap<Arc<str>, Lane<K>>,
     /// How many of one lane may run at once.
     width: usize,
 }
 
-#[derive(Debug, Default)]
-struct Lane {
+#[derive(Debug)]
+struct Lane<K> {
     running: usize,
-    waiting: VecDeque<Fence>,
+    waiting: VecDeque<K>,
+}
+
+impl<K> Default for Lane<K> {
+    fn default() -> Self {
+        Self { running: 0, waiting: VecDeque::new() }
+    }
 }
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Next<K> {
     /// This may begin; its lane counts it until it has [left](Schedule::left).
-    Begin(Fence, Destination),
+    Begin(K, Destination),
     /// Nothing before this time.
     At(i64),
     /// Nothing is scheduled.
     Nothing,
 }
 
-impl Schedule {
+impl<K: Copy + Ord> Schedule<K> {
     pub(super) fn new(width: usize) -> Self {
         Self { due: BinaryHeap::new(), ready: VecDeque::new(), lanes: HashMap::new(), width }
     }
 
-    pub(super) fn push(&mut self, at: i64, fence: Fence) {
-        self.due.push(Reverse((at, fence)));
+    pub(super) fn push(&mut self, at: i64, what: K) {
+        self.due.push(Reverse((at, what)));
     }
 
-    /// What may begin now. One that nobody holds any more has no destination to tell, and begins at once.
-    pub(super) fn next(&mut self, now: i64, destination_of: impl Fn(Fence) -> Destination) -> Next {
+    /// What may begin now. `claim` is asked of each that falls due where its check goes to, and may answer that it is not
+    /// due after all.
+    pub(super) fn next(&mut self, now: i64, mut claim: impl FnMut(K, i64) -> Option<Destination>) -> Next<K> {
         loop {
-            if let Some((fence, destination)) = self.ready.pop_front() {
-                return Next::Begin(fence, destination);
+            if let Some((what, destination)) = self.ready.pop_front() {
+                return Next::Begin(what, destination);
             }
             match self.due.peek() {
                 None => return Next::Nothing,
                 Some(Reverse((at, _))) if *at > now => return Next::At(*at),
-                Some(Reverse((_, fence))) => {
-                    let fence = *fence;
+                Some(Reverse((at, what))) => {
+                    let (at, what) = (*at, *what);
                     self.due.pop();
-                    self.enter(fence, destination_of(fence));
+                    if let Some(destination) = claim(what, at) {
+                        self.enter(what, destination);
+                    }
                 }
             }
         }
     }
 
-    fn enter(&mut self, fence: Fence, destination: Destination) {
+    fn enter(&mut self, what: K, destination: Destination) {
         if let Some(name) = &destination {
             let lane = self.lanes.entry(Arc::clone(name)).or_default();
             if lane.running >= self.width {
-                return lane.waiting.push_back(fence);
+                return lane.waiting.push_back(what);
             }
             lane.running += 1;
         }
-        self.ready.push_back((fence, destination));
+        self.ready.push_back((what, destination));
     }
 
     /// A check is over, however it ended: the next in its lane takes its place.
@@ -98,7 +106,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::TaskId;
+    use crate::id::{Fence, TaskId};
 
     fn fences(count: usize) -> Vec<Fence> {
         (0..count).map(|_| Fence { task: TaskId::mint(), generation: 0 }).collect()
@@ -112,12 +120,26 @@ mod tests {
     fn what_is_due_first_begins_first_and_nothing_before_its_time() {
         let [first, second] = fences(2)[..] else { unreachable!() };
         let mut schedule = Schedule::new(1);
-        assert_eq!(schedule.next(0, |_| None), Next::Nothing);
+        let nowhere = |_, _| Some(None);
+        assert_eq!(schedule.next(0, nowhere), Next::Nothing);
         schedule.push(20, second);
         schedule.push(10, first);
-        assert_eq!(schedule.next(9, |_| None), Next::At(10));
-        assert_eq!(schedule.next(20, |_| None), Next::Begin(first, None));
-        assert_eq!(schedule.next(20, |_| None), Next::Begin(second, None));
+        assert_eq!(schedule.next(9, nowhere), Next::At(10));
+        assert_eq!(schedule.next(20, nowhere), Next::Begin(first, None));
+        assert_eq!(schedule.next(20, nowhere), Next::Begin(second, None));
+    }
+
+    #[test]
+    fn what_is_not_due_after_all_is_passed_over() {
+        let [first, second] = fences(2)[..] else { unreachable!() };
+        let mut schedule = Schedule::new(1);
+        schedule.push(10, first);
+        schedule.push(10, second);
+        schedule.push(20, first);
+        let is_true = |what, at| (what != first || at == 20).then_some(None);
+        assert_eq!(schedule.next(15, is_true), Next::Begin(second, None));
+        assert_eq!(schedule.next(15, is_true), Next::At(20));
+        assert_eq!(schedule.next(20, is_true), Next::Begin(first, None));
     }
 
     #[test]
@@ -128,9 +150,9 @@ mod tests {
             schedule.push(at as i64, *fence);
         }
         // The last goes elsewhere.
-        let destination = |fence| if fence == all[4] { None } else { Some(slow()) };
-        let begun: Vec<Next> = (0..4).map(|_| schedule.next(9, destination)).collect();
-        let begin = |at: usize| Next::Begin(all[at], destination(all[at]));
+        let destination = |fence, _| Some(if fence == all[4] { None } else { Some(slow()) });
+        let begun: Vec<Next<Fence>> = (0..4).map(|_| schedule.next(9, destination)).collect();
+        let begin = |at: usize| Next::Begin(all[at], destination(all[at], 0).unwrap());
         assert_eq!(begun, [begin(0), begin(1), begin(4), Next::Nothing]);
         schedule.left(&Some(slow()));
         assert_eq!((schedule.next(9, destination), schedule.next(9, destination)), (begin(2), Next::Nothing));

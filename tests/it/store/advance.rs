@@ -35,7 +35,7 @@ impl Stage {
 
 fn woken(payload: &str) -> Arrival {
     let woken = Some(Woken::Payload(json!(payload)));
-    Arrival::Woken { woken, event: Uuid::now_v7(), why: Why::Event }
+    Arrival::Woken { woken, event: Uuid::now_v7(), why: Why::Event, taking: Vec::new() }
 }
 
 both!(

@@ -114,7 +114,8 @@ on_postgres!(
             let batch =
                 fences.iter().map(|fence| Firing { fence: *fence, event: Event::resume(1).unwrap(), holder }).collect();
             let release = async {
-                let releases: Vec<_> = fences.iter().rev().map(|fence| (*fence, stage.now())).collect();
+                let given = |fence: &Fence| trigger::Release { fence: *fence, wake_at: stage.now(), known: 0 };
+                let releases: Vec<_> = fences.iter().rev().map(given).collect();
                 commit!(stage.store, db => trigger::release(db, holder, &releases));
             };
             let (receipts, ()) = join(stage.fires(batch), release).await;

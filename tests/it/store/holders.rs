@@ -92,7 +92,7 @@ both!(
         let fence = stage.deferred_on(Fake::default()).await;
         let triggerer = stage.triggerer().await;
         assert_eq!(stage.leased(triggerer, 10).await, [fence.task]);
-        commit!(stage.store, db => trigger::release(db, triggerer, &[(fence, stage.now() + 60_000)]));
+        commit!(stage.store, db => trigger::release(db, triggerer, &[trigger::Release { fence, wake_at: stage.now() + 60_000, known: 0 }]));
         assert!(commit!(stage.store, db => trigger::held(db, triggerer)).is_empty());
         stage.turn(MINUTE - Duration::from_millis(1));
         assert!(stage.leased(triggerer, 10).await.is_empty());
@@ -108,8 +108,8 @@ both!(
         assert_eq!(stage.leased(holder, 10).await, [fence.task]);
         let mut older = fence;
         older.generation -= 1;
-        commit!(stage.store, db => trigger::release(db, other, &[(fence, 0)]));
-        commit!(stage.store, db => trigger::release(db, holder, &[(older, 0)]));
+        commit!(stage.store, db => trigger::release(db, other, &[trigger::Release { fence, wake_at: 0, known: 0 }]));
+        commit!(stage.store, db => trigger::release(db, holder, &[trigger::Release { fence: older, wake_at: 0, known: 0 }]));
         let held = commit!(stage.store, db => trigger::held(db, holder));
         assert_eq!(held.iter().map(|lease| (lease.fence, lease.wake_at)).collect::<Vec<_>>(), [(fence, stage.now())]);
     }

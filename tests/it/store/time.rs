@@ -91,7 +91,7 @@ both!(
         let dormant = stage.deferred_on(Fake::default()).await;
         assert_eq!(stage.leased(live, 10).await, [dormant.task]);
         let wakes = stage.now() + 1_000;
-        commit!(stage.store, db => trigger::release(db, live, &[(dormant, wakes)]));
+        commit!(stage.store, db => trigger::release(db, live, &[trigger::Release { fence: dormant, wake_at: wakes, known: 0 }]));
         let due = async || {
             let overdue = commit!(stage.store, db => trigger::overdue(db, stage.now(), 0, 10));
             let expired = commit!(stage.store, db => stage.store.expire(db, worker, 10)).1;

@@ -162,7 +162,7 @@ impl World {
         Ok(chosen.len())
     }
 
-    /// Strikes waits that are past their deadline, the earliest first. Their holder has `grace` to do it itself.
+    /// Strikes waits that are past their deadline, the earliest first. Whoever may check an active one has `grace` to do it itself.
     pub(crate) fn strike(
         &mut self,
         who: Incarnation,
@@ -173,7 +173,7 @@ impl World {
     ) -> Result<Struck, Illegal> {
         let overdue = self.tasks.iter().filter_map(|(id, task)| {
             let wait = task.wait()?;
-            let grace = if wait.holder.is_some() { grace } else { 0 };
+            let grace = if wait.is_passive() { 0 } else { grace };
             let at = wait.deadline_at.filter(|at| *at <= self.now - grace)?;
             Some((at, Fence { task: *id, generation: task.generation }))
         });

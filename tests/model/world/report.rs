@@ -176,7 +176,7 @@ fn whole_of(task: &Task) -> Value {
     json!({
         "origin": task.card.origin, "crashes": task.crashes, "max_attempts": task.card.retry.max_attempts,
         "generation": task.generation, "holder": holder, "cancel_requested_at": task.cancel_requested_at,
-        "step": task.step["step"], "event": task.event, "progress": task.progress, "wait": task.wait().map(wait_of), "end": null,
+        "step": task.step["step"], "event": task.event, "progress": task.progress, "wait": task.wait().map(|wait| wait_of(wait, task.generation)), "end": null,
     })
 }
 
@@ -190,10 +190,11 @@ fn whole_of_finished(finished: &Finished) -> Value {
     })
 }
 
-fn wait_of(wait: &Wait) -> Value {
+fn wait_of(wait: &Wait, generation: i32) -> Value {
     json!({
         "kind": wait.kind, "passive": wait.is_passive(), "since": wait.since, "wake_at": wait.wake_at,
         "deadline_at": wait.deadline_at, "or_resume": wait.or_resume, "holder": wait.holder, "deaths": wait.deaths,
-        "keys": wait.key.iter().collect::<Vec<_>>(),
+        "keys": wait.key.iter().collect::<Vec<_>>(), "arrived": [], "checked": null, "error_budget": null,
+        "generation": generation,
     })
 }

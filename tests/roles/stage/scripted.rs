@@ -39,6 +39,7 @@ pub(crate) struct Scripted {
     every: Duration,
     time_out: Option<Duration>,
     destination: Option<String>,
+    share: bool,
 }
 
 /// Its hooks, and what was seen of it.
@@ -65,7 +66,7 @@ impl Scripted {
             cleans_up_badly: AtomicBool::new(false),
         });
         PLAYED.lock().unwrap().insert(id, Arc::clone(&played));
-        (Self { id, every: ms(20), time_out: Some(Duration::from_secs(30)), destination: None }, played)
+        (Self { id, every: ms(20), time_out: Some(Duration::from_secs(30)), destination: None, share: false }, played)
     }
 
     /// Never fires.
@@ -93,6 +94,11 @@ impl Scripted {
     /// Where its checks go.
     pub(crate) fn to(self, destination: &str) -> Self {
         Self { destination: Some(destination.to_owned()), ..self }
+    }
+
+    /// Equals are checked once for all of them.
+    pub(crate) fn shared(self) -> Self {
+        Self { share: true, ..self }
     }
 
     fn played(&self) -> Arc<Played> {
@@ -156,6 +162,10 @@ impl Trigger for Scripted {
 
     fn destination(&self) -> Option<String> {
         self.destination.clone()
+    }
+
+    fn share(&self) -> bool {
+        self.share
     }
 
     async fn settled(&self, _: &Context, receipt: Receipt) {

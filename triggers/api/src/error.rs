@@ -1,6 +1,6 @@
 //! Why a check could not tell.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{any::Any, error::Error as StdError, fmt, time::Duration};
 
 /// A check that could not tell. Any standard error becomes one that may be tried again, by `?`.
 #[derive(Debug)]
@@ -19,6 +19,13 @@ impl Error {
     /// No further look can succeed: the wait ends badly.
     pub fn fatal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { fatal: true, after: None, source: source.into() }
+    }
+
+    /// Code of a trigger's author panicked. Another look may succeed.
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it said nothing");
+        Self::again(format!("the check panicked: {said}"))
     }
 
     /// Not before this much time has passed: what was asked has said so, by a `Retry-After` header, say.

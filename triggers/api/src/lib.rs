@@ -27,16 +27,17 @@ mod config;
 mod context;
 mod error;
 mod event;
+pub mod pace;
 mod spacing;
 mod trigger;
 
 pub use config::Config;
-pub use context::{Context, Memory};
+pub use context::{Arrived, Clock, Context, Memory};
 pub use error::Error;
 pub use event::{Answer, Event, Outcome, Receipt};
 pub use spacing::{Growing, Spacing};
-pub use trigger::{Key, Trigger, Wait};
+pub use trigger::{Key, Trigger, Wait, look};
 
 pub use async_trait::async_trait;
-pub use jiff::{SignedDuration, Timestamp};
+pub use jiff::Timestamp;
 pub use typetag;

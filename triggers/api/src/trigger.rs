@@ -1,6 +1,12 @@
 //! The trait that every trigger implements.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,6 +57,24 @@ pub trait Trigger: fmt::Debug + Send + Sync {
         Some(Duration::from_secs(30))
     }
 
+    /// Whether equal triggers on one replica are checked once for all of them: every task that had deferred before the
+    /// check began is given what it fires. For a check that asks the same for everybody, depends on nothing but the spec
+    /// (not on [`Context::since`], which in a shared check tells nothing of any one task), and neither lasts nor consumes.
+    fn share(&self) -> bool {
+        false
+    }
+
+    /// Whether a check that fires takes something away from its source, such as a message from a queue. Such a trigger
+    /// gives back in [`settled`](Self::settled) what it is refused.
+    fn consumes(&self) -> bool {
+        false
+    }
+
+    /// The triggers inside this one, whose kinds a replica needs to run it.
+    fn inside(&self) -> Vec<&dyn Trigger> {
+        Vec::new()
+    }
+
     /// Learns what became of the event that the last check on this replica fired, after that is stored. If the process
     /// dies in between, nobody is told: an unacknowledged message comes again, and is seen again.
     async fn settled(&self, cx: &Context, receipt: Receipt) {
@@ -83,6 +107,31 @@ pub enum Wait {
     Until(Timestamp),
     /// Over when something arrives under this key. A row, fired by any live replica.
     On(Key),
+    /// Checks must be made: the first at `from`, if there is one, and one more whenever something has
+    /// [arrived](Context::arrived) under one of these keys.
+    Mixed {
+        /// When the first check is due; none if only what arrives is a reason to look.
+        from: Option<Timestamp>,
+        /// What may arrive.
+        keys: Vec<Key>,
+    },
+}
+
+/// Looks at a trigger once: bounded in time, and with its panic caught. What the runtime does, and triggers do with those
+/// inside them.
+///
+/// # Errors
+/// What the check answers, or that it panicked or did not answer in time: both may be tried again.
+pub async fn look(trigger: &dyn Trigger, cx: &Context) -> Result<Answer, Error> {
+    let limit = trigger.time_out().unwrap_or(Duration::MAX);
+    let mut check = trigger.check(cx);
+    let caught = poll_fn(|waker| {
+        catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(waker)))
+            .unwrap_or_else(|panic| Poll::Ready(Err(Error::panicked(&*panic))))
+    });
+    tokio::time::timeout(limit, caught)
+        .await
+        .unwrap_or_else(|_| Err(Error::again(format!("the check had not answered after {} s", limit.as_secs_f64()))))
 }
 
 /// What a passive wait can be woken by.

@@ -1,6 +1,6 @@
 //! Fires when a signal is sent.
 
-use reveille_trigger::{Answer, Context, Error, Key, Timestamp, Trigger, Wait, async_trait, typetag};
+use reveille_trigger::{Answer, Context, Error, Event, Key, Timestamp, Trigger, Wait, async_trait, typetag};
 use serde::{Deserialize, Serialize};
 
 /// The longest key, in bytes. Keys are indexed, and a page of an index holds only a few long ones.
@@ -21,14 +21,18 @@ impl Signal {
     pub fn new(key: impl Into<String>) -> Self {
         Self { key: key.into() }
     }
+
+    fn as_key(&self) -> Key {
+        Key::Signal(self.key.clone())
+    }
 }
 
 #[typetag::serde(name = "signal")]
 #[async_trait]
 impl Trigger for Signal {
-    async fn check(&self, _cx: &Context) -> Result<Answer, Error> {
-        // A signal and the waits on it are matched in the database; no check can see one.
-        Ok(Answer::NotYet)
+    async fn check(&self, cx: &Context) -> Result<Answer, Error> {
+        // A signal and the waits on it are matched in the database; inside another trigger, its look is told of it.
+        arrived(cx, &self.as_key())
     }
 
     fn validate(&self) -> Result<(), Error> {
@@ -50,13 +54,22 @@ impl Trigger for Signal {
     }
 
     fn wait(&self, _since: Timestamp) -> Wait {
-        Wait::On(Key::Signal(self.key.clone()))
+        Wait::On(self.as_key())
+    }
+}
+
+/// Fires what has arrived under a key, once it has.
+pub(crate) fn arrived(cx: &Context, key: &Key) -> Result<Answer, Error> {
+    match cx.arrived(key) {
+        Some(payload) => Ok(Answer::Fire(Event::resume(payload)?)),
+        None => Ok(Answer::NotYet),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use reveille_trigger::Memory;
+    use reveille_trigger::{Arrived, Memory, Outcome};
+    use serde_json::json;
 
     use super::*;
 
@@ -73,9 +86,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_check_sees_a_signal() {
-        let cx = Context::new(|| Timestamp::MAX, Timestamp::UNIX_EPOCH, Memory::default());
-        assert!(matches!(Signal::new("order-42/paid").check(&cx).await, Ok(Answer::NotYet)));
+    async fn a_check_fires_what_has_arrived_under_its_key_and_nothing_else() {
+        for (key, fires) in [("order-42/paid", true), ("order-43/paid", false)] {
+            let arrived = Arrived::from([(Key::Signal(key.to_owned()), json!({"cents": 4200}))]);
+            let cx = Context::new(|| Timestamp::MAX, Timestamp::UNIX_EPOCH, Memory::default()).with_arrived(arrived);
+            let answer = Signal::new("order-42/paid").check(&cx).await.expect("an answer");
+            let paid = Outcome::Resume(json!({"cents": 4200}));
+            assert_eq!(matches!(answer, Answer::Fire(event) if event.outcome == paid), fires);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::signal::arrived;
+
 /// Fires when another task ends, whatever its end, before or after this one deferred. The payload is [`Ended`].
 ///
 /// Its spec is `{"id": "01997d3e-8f00-7000-8000-000000000000"}`.
@@ -24,9 +26,9 @@ impl TaskEnd {
 #[typetag::serde(name = "task")]
 #[async_trait]
 impl Trigger for TaskEnd {
-    async fn check(&self, _cx: &Context) -> Result<Answer, Error> {
-        // A task's end and the waits on it are matched in the database; no check can see one.
-        Ok(Answer::NotYet)
+    async fn check(&self, cx: &Context) -> Result<Answer, Error> {
+        // A task's end and the waits on it are matched in the database; inside another trigger, its look is told of it.
+        arrived(cx, &Key::Task(self.id))
     }
 
     fn wait(&self, _since: Timestamp) -> Wait {
@@ -65,7 +67,7 @@ pub enum EndState {
 
 #[cfg(test)]
 mod tests {
-    use reveille_trigger::Memory;
+    use reveille_trigger::{Arrived, Memory, Outcome};
     use serde_json::json;
 
     use super::*;
@@ -78,9 +80,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_check_sees_an_end() {
-        let cx = Context::new(|| Timestamp::MAX, Timestamp::UNIX_EPOCH, Memory::default());
-        assert!(matches!(TaskEnd::of(TASK).check(&cx).await, Ok(Answer::NotYet)));
+    async fn a_check_fires_the_end_that_has_arrived_and_no_other() {
+        for (task, fires) in [(TASK, true), (Uuid::nil(), false)] {
+            let arrived = Arrived::from([(Key::Task(task), json!({"state": "skipped"}))]);
+            let cx = Context::new(|| Timestamp::MAX, Timestamp::UNIX_EPOCH, Memory::default()).with_arrived(arrived);
+            let answer = TaskEnd::of(TASK).check(&cx).await.expect("an answer");
+            let ended = Outcome::Resume(json!({"state": "skipped"}));
+            assert_eq!(matches!(answer, Answer::Fire(event) if event.outcome == ended), fires);
+        }
     }
 
     #[test]

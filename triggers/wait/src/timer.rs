@@ -36,15 +36,20 @@ impl Timer {
     }
 
     fn due_at(&self, since: Timestamp) -> Result<Timestamp, Error> {
-        match (self.at, self.after) {
-            (Some(at), None) => Ok(at),
-            (None, Some(after)) => Ok(since.checked_add(after).unwrap_or(Timestamp::MAX)),
-            (Some(_), Some(_)) => Err(Error::fatal(
-                "a timer has both `at` and `after`: keep `at` for a fixed time, or `after` for a time from the deferral",
-            )),
-            (None, None) => {
-                Err(Error::fatal("a timer needs a time: write \"at\": \"2026-01-01T00:00:00Z\", or \"after\": \"2h\""))
-            }
+        due_at(self.at, self.after, since)
+    }
+}
+
+/// The one time that a spec names in one of two ways.
+pub(crate) fn due_at(at: Option<Timestamp>, after: Option<Duration>, since: Timestamp) -> Result<Timestamp, Error> {
+    match (at, after) {
+        (Some(at), None) => Ok(at),
+        (None, Some(after)) => Ok(since.checked_add(after).unwrap_or(Timestamp::MAX)),
+        (Some(_), Some(_)) => Err(Error::fatal(
+            "it has both `at` and `after`: keep `at` for a fixed time, or `after` for a time from the deferral",
+        )),
+        (None, None) => {
+            Err(Error::fatal("it needs a time: write \"at\": \"2026-01-01T00:00:00Z\", or \"after\": \"2h\""))
         }
     }
 }

@@ -55,15 +55,19 @@ fn task(state: &str, why: &str) -> Whole {
 
 fn waiting(kind: &str, holder: Option<Uuid>) -> Whole {
     let wait = Waiting {
+        generation: 0,
         kind: kind.to_owned(),
         passive: false,
         since: NOW - MINUTE,
         wake_at: Some(NOW - MINUTE),
         deadline_at: None,
         or_resume: false,
+        error_budget: None,
         holder,
         deaths: 0,
         keys: Vec::new(),
+        arrived: Vec::new(),
+        checked: None,
     };
     Whole { wait: Some(wait), ..task("deferred", "deferred") }
 }

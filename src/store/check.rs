@@ -1,0 +1,105 @@
+//! What the last checks of triggers came to: told by their holders now and then, for those who ask why a task does not
+//! move. Nothing depends on it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{BATCH, Db, Store, doing, each};
+use crate::{
+    error::Result,
+    id::{Fence, Incarnation},
+    vault::Purpose,
+};
+
+/// What the checks of one trigger on one replica have come to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The task that waits.
+    #[serde(skip)]
+    pub fence: Fence,
+    /// How many checks there were.
+    pub checks: u64,
+    /// The last of them.
+    #[serde(flatten)]
+    pub last: Check,
+}
+
+/// One check that did not end the wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// How many of the last checks could not tell, this one included.
+    pub failures: u32,
+    /// When it began, in milliseconds of the database's time.
+    pub at: i64,
+    /// How long it took.
+    pub took_ms: i64,
+    /// When the next is due, in milliseconds of the database's time.
+    pub next_at: i64,
+    /// What it saw, or why it could not tell.
+    pub said: Option<Arc<str>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    checks: i64,
+    failures: i32,
+    at: i64,
+    took_ms: i64,
+    next_at: i64,
+    said: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Keeps reports on waits that still stand, in the place of what was told of them before.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn tell_of_checks(&self, db: &mut Db<'_>, who: Incarnation, batch: &[Report]) -> Result<()> {
+        let text = "insert into reveille_check (task_id, generation, who, checks, failures, at, took_ms, next_at, said)
+                    select task_id, generation, $3, $4, $5, $6, $7, $8, $9 from reveille_trigger where task_id = $1 and generation = $2
+                        on conflict (task_id) do update
+                       set generation = excluded.generation, who = excluded.who, checks = excluded.checks,
+                           failures = excluded.failures, at = excluded.at, took_ms = excluded.took_ms,
+                           next_at = excluded.next_at, said = excluded.said";
+        for Report { fence, checks, last } in batch {
+            let said = last.said.as_deref().map(|said| self.seal_own(Purpose::Check, "check", &said)).transpose()?;
+            each!(&mut *db, c => sqlx::query(text).bind(fence.task.0).bind(fence.generation).bind(who.0)
+                .bind((*checks).cast_signed()).bind(i32::try_from(last.failures).unwrap_or(i32::MAX)).bind(last.at)
+                .bind(last.took_ms).bind(last.next_at).bind(said).execute(&mut **c).await.map(drop))
+            .map_err(doing("telling of checks"))?;
+        }
+        Ok(())
+    }
+
+    /// What was last told of the checks of a wait.
+    pub(super) async fn last_check(&self, db: &mut Db<'_>, fence: Fence) -> Result<Option<Report>> {
+        let text = "select checks, failures, at, took_ms, next_at, said from reveille_check where task_id = $1 and generation = $2";
+        let row: Option<Row> = each!(db, c => sqlx::query_as(text).bind(fence.task.0).bind(fence.generation).fetch_optional(&mut **c).await)
+            .map_err(doing("reading of checks"))?;
+        let Some(row) = row else { return Ok(None) };
+        let said: Option<String> = row.said.map(|said| self.open(Purpose::Check, said)).transpose()?;
+        let Row { checks, failures, at, took_ms, next_at, .. } = row;
+        let last = Check { failures: failures.max(0).cast_unsigned(), at, took_ms, next_at, said: said.map(Arc::from) };
+        Ok(Some(Report { fence, checks: checks.max(0).cast_unsigned(), last }))
+    }
+}
+
+/// Forgets what was told of waits that are over, among one page after `cursor`. Answers the next page's cursor.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn forget(db: &mut Db<'_>, cursor: Option<Uuid>) -> Result<Option<Uuid>> {
+    let cursor = cursor.unwrap_or(Uuid::nil());
+    let page = "select task_id from reveille_check where task_id > $1 order by task_id limit $2";
+    let page: Vec<Uuid> =
+        each!(&mut *db, c => sqlx::query_scalar(page).bind(cursor).bind(BATCH as i64).fetch_all(&mut **c).await)
+            .map_err(doing("looking for what was told of checks"))?;
+    let Some(last) = page.last() else { return Ok(None) };
+    let text = "delete from reveille_check where task_id > $1 and task_id <= $2
+                   and not exists (select 1 from reveille_trigger t where t.task_id = reveille_check.task_id)";
+    each!(db, c => sqlx::query(text).bind(cursor).bind(last).execute(&mut **c).await.map(drop))
+        .map_err(doing("forgetting what was told of checks"))?;
+    Ok(Some(*last).filter(|_| page.len() == BATCH))
+}

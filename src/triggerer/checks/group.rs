@@ -1,0 +1,91 @@
+//! Equal triggers that share their checks: one look answers for all the tasks that had deferred before it began.
+//!
+//! A look counts for those who were members when it began, and for nobody who joined later: what they wait for may have
+//! happened before they deferred.
+
+use std::{collections::HashMap, sync::Arc};
+
+use reveille_trigger::{Memory, Timestamp, Trigger};
+
+use super::schedule::Destination;
+use crate::id::Fence;
+
+/// One group, for as long as it has members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct GroupId(u64);
+
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) trigger: Arc<dyn Trigger>,
+    pub(super) destination: Destination,
+    /// Who waits. Those who left without a word are found out at the next look.
+    pub(super) members: Vec<Fence>,
+    /// When the latest of them deferred: for its sake looks are close together again.
+    pub(super) since: Timestamp,
+    /// When it is to be looked at, in milliseconds of the monotonic clock; none while it is.
+    pub(super) next: Option<i64>,
+    pub(super) memory: Memory,
+    /// How many looks in a row could not tell.
+    pub(super) failures: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    by_spec: HashMap<Arc<[u8]>, GroupId>,
+    groups: HashMap<GroupId, (Arc<[u8]>, Group)>,
+    formed: u64,
+}
+
+impl Groups {
+    /// Adds a member. Answers the group if it is new, and is yet to be looked at for the first time.
+    pub(super) fn join(
+        &mut self,
+        spec: &Arc<[u8]>,
+        member: Fence,
+        since: Timestamp,
+        trigger: &Arc<dyn Trigger>,
+        destination: &Destination,
+    ) -> Option<GroupId> {
+        if let Some(id) = self.by_spec.get(spec) {
+            let (_, group) = self.groups.get_mut(id).expect("each spec has its group");
+            group.members.push(member);
+            group.since = group.since.max(since);
+            return None;
+        }
+        let id = GroupId(self.formed);
+        self.formed += 1;
+        let group = Group {
+            trigger: Arc::clone(trigger),
+            destination: destination.clone(),
+            members: vec![member],
+            since,
+            next: None,
+            memory: Memory::default(),
+            failures: 0,
+        };
+        self.by_spec.insert(Arc::clone(spec), id);
+        self.groups.insert(id, (Arc::clone(spec), group));
+        Some(id)
+    }
+
+    pub(super) fn get(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id).map(|(_, group)| group)
+    }
+
+    pub(super) fn get_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(&id).map(|(_, group)| group)
+    }
+
+    /// Takes out one that has nobody left.
+    pub(super) fn remove(&mut self, id: GroupId) -> Option<Group> {
+        let (spec, group) = self.groups.remove(&id)?;
+        self.by_spec.remove(&spec);
+        Some(group)
+    }
+
+    /// Takes out all of them.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Group> {
+        self.by_spec.clear();
+        std::mem::take(&mut self.groups).into_values().map(|(_, group)| group)
+    }
+}

@@ -1,0 +1,37 @@
+//! Telling what checks have come to, now and then, for those who ask why a task does not move.
+//!
+//! Only what is news is told, and only so much at a time: the others know the rest from the spacing. Nothing depends on it,
+//! so what cannot be told is forgotten.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Life;
+use crate::{
+    error::Result,
+    outage::{Turn, jittered, turns},
+};
+
+/// How many are told of in one transaction, each in a statement of its own.
+const AT_ONCE: usize = 50;
+
+/// How many are told of in one period: more than that, and telling would cost more than checking.
+const MOST: usize = 500;
+
+/// Tells until stopped, once a renewal.
+pub(super) async fn run(life: &Life<'_>, stop: &CancellationToken) {
+    turns("telling of checks", life.store.clock(), stop, std::future::pending::<()>, || turn(life)).await;
+}
+
+async fn turn(life: &Life<'_>) -> Result<(Turn, Duration)> {
+    let period = jittered(life.settings.lease / 3);
+    for _ in 0..MOST / AT_ONCE {
+        let reports = life.holdings.next_reports(AT_ONCE);
+        if reports.is_empty() || life.presence.is_parked() {
+            break;
+        }
+        life.home.report(&reports).await?;
+    }
+    Ok((Turn::Idle, period))
+}
