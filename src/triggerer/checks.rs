@@ -101,6 +101,16 @@ pub(super) struct Checks<'a> {
     lasting: Arc<AtomicUsize>,
 }
 
+/// What a check begins with.
+struct Begins {
+    /// The members of a group.
+    members: Vec<Fence>,
+    trigger: Arc<dyn Trigger>,
+    since: Timestamp,
+    memory: Memory,
+    arrived: Arrived,
+}
+
 /// A check that is over.
 struct Checked {
     subject: Subject,
@@ -245,7 +255,7 @@ impl<'a> Checks<'a> {
     }
 
     fn start(&mut self, subject: Subject, destination: Destination) {
-        let Some((members, trigger, since, memory, arrived)) = self.take_up(subject) else {
+        let Some(Begins { members, trigger, since, memory, arrived }) = self.take_up(subject) else {
             return self.schedule.left(&destination);
         };
         let known = arrived.len().try_into().unwrap_or(i32::MAX);
@@ -274,12 +284,17 @@ impl<'a> Checks<'a> {
     }
 
     /// What a check needs of its subject. One that is no longer held is simply not checked again.
-    fn take_up(&mut self, subject: Subject) -> Option<(Vec<Fence>, Arc<dyn Trigger>, Timestamp, Memory, Arrived)> {
+    fn take_up(&mut self, subject: Subject) -> Option<Begins> {
         match subject {
             Subject::One(fence) => self.holdings.with(fence, |holding| {
                 holding.has_news = false;
-                let (trigger, memory) = (Arc::clone(&holding.trigger), std::mem::take(&mut holding.memory));
-                (Vec::new(), trigger, holding.since, memory, Arc::clone(&holding.arrived))
+                Begins {
+                    members: Vec::new(),
+                    trigger: Arc::clone(&holding.trigger),
+                    since: holding.since,
+                    memory: std::mem::take(&mut holding.memory),
+                    arrived: Arc::clone(&holding.arrived),
+                }
             }),
             Subject::Group(id) => {
                 let group = self.groups.get_mut(id)?;
@@ -288,8 +303,13 @@ impl<'a> Checks<'a> {
                     self.disband(id);
                     return None;
                 }
-                let memory = std::mem::take(&mut group.memory);
-                Some((group.members.clone(), Arc::clone(&group.trigger), group.since, memory, Arrived::default()))
+                Some(Begins {
+                    members: group.members.clone(),
+                    trigger: Arc::clone(&group.trigger),
+                    since: group.since,
+                    memory: std::mem::take(&mut group.memory),
+                    arrived: Arrived::default(),
+                })
             }
         }
     }

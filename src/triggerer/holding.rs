@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{home::Leased, record::Record};
+use super::{
+    home::{Leased, Spec},
+    record::Record,
+};
 use crate::{
     id::{Fence, TaskId},
     store::check::{Check, Report},
@@ -50,7 +53,7 @@ pub(super) struct Holding {
     /// How many checks in a row may fail to tell.
     pub(super) error_budget: Option<u32>,
     /// The spec of one that shares its checks with its equals.
-    pub(super) shared: Option<Arc<[u8]>>,
+    pub(super) shared: Option<Spec>,
     /// What has come under its keys.
     pub(super) arrived: Arrived,
     /// Something has come since the last check began.

@@ -42,10 +42,13 @@ pub struct Leased {
     /// How many checks in a row may fail to tell.
     pub error_budget: Option<u32>,
     /// The spec of one that shares its checks with its equals.
-    pub shared: Option<Arc<[u8]>>,
+    pub shared: Option<Spec>,
     /// What has come under its keys.
     pub arrived: Arrived,
 }
+
+/// A spec as it is stored, opened: equal triggers have equal ones.
+pub type Spec = Arc<[u8]>;
 
 /// What leasing answers with.
 #[derive(Debug, Default)]
@@ -146,10 +149,10 @@ impl DatabaseHome {
     }
 
     /// A trigger, and its spec if its checks are to be shared.
-    fn open_to_check(&self, spec: Vec<u8>) -> Result<(Box<dyn Trigger>, Option<Arc<[u8]>>)> {
+    fn open_to_check(&self, spec: Vec<u8>) -> Result<(Box<dyn Trigger>, Option<Spec>)> {
         let spec = self.store.open_bytes(Purpose::Spec, spec)?;
         let trigger = kind::join(&spec)?;
-        let shared = kind::shares(&*trigger).then(|| Arc::from(spec));
+        let shared = kind::shares(&*trigger).then(|| Spec::from(spec));
         Ok((trigger, shared))
     }
 

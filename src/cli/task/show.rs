@@ -267,9 +267,10 @@ impl Sheet {
             1 => format!("could not tell: {said}"),
             failures => format!("could not tell, {failures} times in a row: {said}"),
         };
-        let next = match *next_at > self.now_ms {
-            true => format!("; the next was due {}", time::relative(*next_at, self.now_ms)),
-            false => String::new(),
+        let next = if *next_at > self.now_ms {
+            format!("; the next is due {}", time::relative(*next_at, self.now_ms))
+        } else {
+            String::new()
         };
         format!(
             "{}, the last told of {}, in {took_ms} ms: {outcome}{next}",

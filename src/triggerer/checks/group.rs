@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use reveille_trigger::{Memory, Timestamp, Trigger};
 
 use super::schedule::Destination;
-use crate::id::Fence;
+use crate::{id::Fence, triggerer::home::Spec};
 
 /// One group, for as long as it has members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,8 +31,8 @@ pub(super) struct Group {
 
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    by_spec: HashMap<Arc<[u8]>, GroupId>,
-    groups: HashMap<GroupId, (Arc<[u8]>, Group)>,
+    by_spec: HashMap<Spec, GroupId>,
+    by_id: HashMap<GroupId, (Spec, Group)>,
     formed: u64,
 }
 
@@ -40,14 +40,14 @@ impl Groups {
     /// Adds a member. Answers the group if it is new, and is yet to be looked at for the first time.
     pub(super) fn join(
         &mut self,
-        spec: &Arc<[u8]>,
+        spec: &Spec,
         member: Fence,
         since: Timestamp,
         trigger: &Arc<dyn Trigger>,
         destination: &Destination,
     ) -> Option<GroupId> {
         if let Some(id) = self.by_spec.get(spec) {
-            let (_, group) = self.groups.get_mut(id).expect("each spec has its group");
+            let (_, group) = self.by_id.get_mut(id).expect("each spec has its group");
             group.members.push(member);
             group.since = group.since.max(since);
             return None;
@@ -64,21 +64,21 @@ impl Groups {
             failures: 0,
         };
         self.by_spec.insert(Arc::clone(spec), id);
-        self.groups.insert(id, (Arc::clone(spec), group));
+        self.by_id.insert(id, (Arc::clone(spec), group));
         Some(id)
     }
 
     pub(super) fn get(&self, id: GroupId) -> Option<&Group> {
-        self.groups.get(&id).map(|(_, group)| group)
+        self.by_id.get(&id).map(|(_, group)| group)
     }
 
     pub(super) fn get_mut(&mut self, id: GroupId) -> Option<&mut Group> {
-        self.groups.get_mut(&id).map(|(_, group)| group)
+        self.by_id.get_mut(&id).map(|(_, group)| group)
     }
 
     /// Takes out one that has nobody left.
     pub(super) fn remove(&mut self, id: GroupId) -> Option<Group> {
-        let (spec, group) = self.groups.remove(&id)?;
+        let (spec, group) = self.by_id.remove(&id)?;
         self.by_spec.remove(&spec);
         Some(group)
     }
@@ -86,6 +86,6 @@ impl Groups {
     /// Takes out all of them.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Group> {
         self.by_spec.clear();
-        std::mem::take(&mut self.groups).into_values().map(|(_, group)| group)
+        std::mem::take(&mut self.by_id).into_values().map(|(_, group)| group)
     }
 }

@@ -166,6 +166,9 @@ impl Trigger for Command {
         let ran = run(&self.argv, &self.env, &self.directory).await.map_err(|error| {
             Error::again(format!("cannot run {:?} in {:?}: {error}", self.program(), self.directory))
         })?;
+        if let Some(code) = ran.status.code() {
+            cx.say(format!("it ended with exit code {code}"));
+        }
         self.answer(ran)
     }
 

@@ -266,6 +266,7 @@ impl Trigger for Http {
     async fn check(&self, cx: &Context) -> Result<Answer, Error> {
         let Some(answered) = self.call().look(cx).await? else { return Ok(Answer::NotYet) };
         let now = cx.now();
+        cx.say(format!("the answer was {}", answered.status()));
         let mark = Mark::of(&answered, self.goes_by_etag(), now);
         let trigger = self.clone();
         match answered.weigh(now, move |answered| trigger.verdict(answered)).await? {
@@ -302,6 +303,11 @@ impl Trigger for Http {
 
     fn time_out(&self) -> Option<Duration> {
         Some(self.time_out + ROOM)
+    }
+
+    /// Where a request changes nothing by its method, each look is the same for everybody who waits for this.
+    fn share(&self) -> bool {
+        matches!(self.method, Method::Get | Method::Head)
     }
 }
 

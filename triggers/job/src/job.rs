@@ -279,6 +279,7 @@ impl Trigger for Job {
             Verdict::Done(ended) => Ok(Answer::Fire(Event::resume(ended)?)),
             Verdict::Failed(reason) => Ok(Answer::Fire(Event::fail(reason))),
             Verdict::NotYet => {
+                cx.say("the job has not ended");
                 mark.leave(cx);
                 Ok(Answer::NotYet)
             }
@@ -313,6 +314,11 @@ impl Trigger for Job {
 
     fn time_out(&self) -> Option<Duration> {
         Some(self.time_out + ROOM)
+    }
+
+    /// Each look is the same for everybody who waits for this.
+    fn share(&self) -> bool {
+        true
     }
 
     async fn on_cancel(&self, cx: &Context) -> Result<(), Error> {

@@ -107,10 +107,11 @@ impl Trigger for Sql {
         self.validate()?;
         let pool = AnyPool::named(cx.config(), &self.connection)?;
         let query = Query { text: &self.query, parameters: &self.parameters };
-        match look(&pool, &self.connection, query, self.time_out).await? {
-            Some(row) => Ok(Answer::Fire(Event::resume(row)?)),
-            None => Ok(Answer::NotYet),
+        if let Some(row) = look(&pool, &self.connection, query, self.time_out).await? {
+            return Ok(Answer::Fire(Event::resume(row)?));
         }
+        cx.say("no row, or none that is true");
+        Ok(Answer::NotYet)
     }
 
     fn validate(&self) -> Result<(), Error> {
@@ -132,6 +133,11 @@ impl Trigger for Sql {
 
     fn time_out(&self) -> Option<Duration> {
         Some(longest(self.time_out))
+    }
+
+    /// Each look is the same for everybody who waits for this.
+    fn share(&self) -> bool {
+        true
     }
 }
 

@@ -87,7 +87,7 @@ impl Tcp {
 #[typetag::serde(name = "tcp")]
 #[async_trait]
 impl Trigger for Tcp {
-    async fn check(&self, _cx: &Context) -> Result<Answer, Error> {
+    async fn check(&self, cx: &Context) -> Result<Answer, Error> {
         let Self { host, port, time_out, .. } = self;
         let addresses = timeout(*time_out, resolve(host, *port))
             .await
@@ -96,7 +96,14 @@ impl Trigger for Tcp {
         match timeout(*time_out, first_to_accept(addresses)).await {
             Ok(Ok(Some(address))) => Ok(Answer::Fire(Event::resume(Accepted { address })?)),
             // Nobody there answers: the port does not accept, which is all that was asked.
-            Ok(Ok(None)) | Err(_) => Ok(Answer::NotYet),
+            Ok(Ok(None)) => {
+                cx.say("refused");
+                Ok(Answer::NotYet)
+            }
+            Err(_) => {
+                cx.say(format!("nobody accepted within {time_out:?}"));
+                Ok(Answer::NotYet)
+            }
             Ok(Err(error)) => Err(Error::again(format!("cannot connect to {host:?}, port {port}: {error}"))),
         }
     }
@@ -134,6 +141,11 @@ impl Trigger for Tcp {
             Ok(address) => SocketAddr::new(address, self.port).to_string(),
             Err(_) => format!("{}:{}", self.host, self.port),
         })
+    }
+
+    /// Each look is the same for everybody who waits for this.
+    fn share(&self) -> bool {
+        true
     }
 
     fn time_out(&self) -> Option<Duration> {

@@ -46,6 +46,7 @@ pub enum Otherwise {
 }
 
 impl Otherwise {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -119,7 +119,7 @@ impl All {
                 cx.say(format!("{name}: {}", said.as_deref().unwrap_or("not yet")));
             }
             kept.memories.insert(name.clone(), inner.into_memory());
-            let event = match answer.map_err(|error| within(name, error))? {
+            let event = match answer.map_err(|error| within(name, &error))? {
                 Answer::NotYet => return Ok(Answer::NotYet),
                 Answer::Fire(event) => event,
             };
@@ -137,7 +137,7 @@ impl All {
 }
 
 /// The same error, which says whose it is.
-fn within(name: &str, error: Error) -> Error {
+fn within(name: &str, error: &Error) -> Error {
     let said = format!("{name}: {error}");
     let named = if error.is_fatal() { Error::fatal(said) } else { Error::again(said) };
     match error.retry_after() {

@@ -10,7 +10,7 @@ type Read = serde_json::Result<Box<dyn Trigger>>;
 fn every_golden_spec_reads_and_is_written_as_it_was() {
     let mut kinds = golden_specs(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/specs"));
     kinds.dedup();
-    assert_eq!(kinds, ["signal", "task", "timer"]);
+    assert_eq!(kinds, ["absent", "all", "any", "not_before", "signal", "task", "timer"]);
 }
 
 #[test]
@@ -19,6 +19,9 @@ fn unknown_fields_are_refused() {
         r#"{"timer": {"after": "2h", "jitter": "5m"}}"#,
         r#"{"signal": {"key": "order-42/paid", "count": 2}}"#,
         r#"{"task": {"id": "01997d3e-8f00-7000-8000-000000000000", "state": "failed"}}"#,
+        r#"{"absent": {"after": "2h", "of": {"signal": {"key": "a"}}, "else": "skip"}}"#,
+        r#"{"not_before": {"after": "2h", "of": {"signal": {"key": "a"}}, "every": "1s"}}"#,
+        r#"{"any": {"paid": {"signal": {"key": "a", "count": 2}}}}"#,
     ] {
         let read: Read = serde_json::from_str(spec);
         assert!(read.expect_err(spec).to_string().contains("unknown field"), "{spec}");
