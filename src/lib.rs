@@ -6,7 +6,7 @@
 //! - words, pure but for key files: [`error`], [`id`], [`clock`], [`life`], [`task`], [`kind`], [`vault`];
 //! - [`store`]: one schema on two databases, the only place that names sqlx;
 //! - what every replica is and does: [`presence`] (beats, parking, being gone), `outage` (the one shape of every loop),
-//!   `upkeep` (timers, deadlines, rescue, retention);
+//!   `upkeep` (timers, deadlines, rescue, retention), [`lag`] (how late things were);
 //! - roles: [`triggerer`], [`worker`], which never import one another and meet in the database;
 //! - edge: [`demo`], `telemetry`, [`cli`].
 
@@ -21,6 +21,7 @@ pub mod vault;
 pub mod store;
 
 pub mod aside;
+pub mod lag;
 mod outage;
 pub mod presence;
 mod upkeep;

@@ -12,6 +12,7 @@ mod firing;
 mod holding;
 mod record;
 mod reporting;
+mod tally;
 mod undoing;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use reveille_trigger::Config;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::tally::{Counted, Tally};
 use self::{
     checks::{Arrival, Checks},
     firing::Firing,
@@ -64,6 +66,8 @@ pub struct Settings {
     pub kept: Duration,
     /// What triggers may read: connections with their secrets, and settings by kind.
     pub config: Config,
+    /// Where its checks are counted, for whoever keeps a clone.
+    pub tally: Tally,
 }
 
 impl Default for Settings {
@@ -78,6 +82,7 @@ impl Default for Settings {
             horizon: Duration::from_mins(1),
             kept: Duration::from_hours(7 * 24),
             config: Config::default(),
+            tally: Tally::default(),
         }
     }
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     group::{GroupId, Groups},
-    schedule::{Destination, Next, Schedule},
+    schedule::{Begin, Destination, Next, Schedule},
 };
 use super::{Settings, holding::Holdings};
 use crate::{
@@ -192,7 +192,7 @@ impl<'a> Checks<'a> {
                 }
             };
             match self.schedule.next(now, claim) {
-                Next::Begin(subject, destination) => self.start(subject, destination),
+                Next::Begin(begin) => self.start(begin),
                 Next::At(at) => return Duration::from_millis((at - now).cast_unsigned()),
                 Next::Nothing => break,
             }
@@ -254,10 +254,12 @@ impl<'a> Checks<'a> {
         self.schedule.push(at, subject);
     }
 
-    fn start(&mut self, subject: Subject, destination: Destination) {
+    fn start(&mut self, begin: Begin<Subject>) {
+        let Begin { what: subject, destination, due_at } = begin;
         let Some(Begins { members, trigger, since, memory, arrived }) = self.take_up(subject) else {
             return self.schedule.left(&destination);
         };
+        self.settings.tally.began(millis(self.clock.monotonic()) - due_at);
         let known = arrived.len().try_into().unwrap_or(i32::MAX);
         let cx = Context::with_clock(Arc::clone(&self.now), since, memory)
             .with_config(self.settings.config.clone())

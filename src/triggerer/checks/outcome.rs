@@ -42,6 +42,7 @@ impl Checks<'_> {
         if let Subject::One(fence) = checked.subject {
             self.holdings.with(fence, |holding| holding.check = None);
         }
+        self.settings.tally.answered();
         let Checked { subject, members, trigger, cx, answer, interval, known, begun_at, took } = checked;
         let look = Look { subject, members, trigger, cx, known, begun_at, took };
         // What the check itself has asked for.
@@ -58,6 +59,7 @@ impl Checks<'_> {
                 self.end(look, What::Fail(failed), interval).await;
             }
             Err(error) => {
+                self.settings.tally.failed();
                 let failures = self.failures(subject).saturating_add(1);
                 self.warn(&look, failures, &error);
                 let wait = back_off(interval, failures, error.retry_after());

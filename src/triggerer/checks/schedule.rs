@@ -18,7 +18,7 @@ pub(super) struct Schedule<K> {
     /// By when they are due, in milliseconds of the monotonic clock.
     due: BinaryHeap<Reverse<(i64, K)>>,
     /// What is due and has a place in its lane.
-    ready: VecDeque<(K, Destination)>,
+    ready: VecDeque<Begin<K>>,
     lanes: HashMap<Arc<str>, Lane<K>>,
     /// How many of one lane may run at once.
     width: usize,
@@ -27,7 +27,8 @@ pub(super) struct Schedule<K> {
 #[derive(Debug)]
 struct Lane<K> {
     running: usize,
-    waiting: VecDeque<K>,
+    /// What is due, and since when.
+    waiting: VecDeque<(K, i64)>,
 }
 
 impl<K> Default for Lane<K> {
@@ -39,12 +40,21 @@ impl<K> Default for Lane<K> {
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<K> {
-    /// This may begin; its lane counts it until it has [left](Schedule::left).
-    Begin(K, Destination),
+    /// This may begin.
+    Begin(Begin<K>),
     /// Nothing before this time.
     At(i64),
     /// Nothing is scheduled.
     Nothing,
+}
+
+/// What may begin; its lane counts it until it has [left](Schedule::left).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Begin<K> {
+    pub(super) what: K,
+    pub(super) destination: Destination,
+    /// Since when it is due, in milliseconds of the monotonic clock.
+    pub(super) due_at: i64,
 }
 
 impl<K: Copy + Ord> Schedule<K> {
@@ -60,8 +70,8 @@ impl<K: Copy + Ord> Schedule<K> {
     /// due after all.
     pub(super) fn next(&mut self, now: i64, mut claim: impl FnMut(K, i64) -> Option<Destination>) -> Next<K> {
         loop {
-            if let Some((what, destination)) = self.ready.pop_front() {
-                return Next::Begin(what, destination);
+            if let Some(begin) = self.ready.pop_front() {
+                return Next::Begin(begin);
             }
             match self.due.peek() {
                 None => return Next::Nothing,
@@ -70,30 +80,30 @@ impl<K: Copy + Ord> Schedule<K> {
                     let (at, what) = (*at, *what);
                     self.due.pop();
                     if let Some(destination) = claim(what, at) {
-                        self.enter(what, destination);
+                        self.enter(what, destination, at);
                     }
                 }
             }
         }
     }
 
-    fn enter(&mut self, what: K, destination: Destination) {
+    fn enter(&mut self, what: K, destination: Destination, due_at: i64) {
         if let Some(name) = &destination {
             let lane = self.lanes.entry(Arc::clone(name)).or_default();
             if lane.running >= self.width {
-                return lane.waiting.push_back(what);
+                return lane.waiting.push_back((what, due_at));
             }
             lane.running += 1;
         }
-        self.ready.push_back((what, destination));
+        self.ready.push_back(Begin { what, destination, due_at });
     }
 
     /// A check is over, however it ended: the next in its lane takes its place.
     pub(super) fn left(&mut self, destination: &Destination) {
         let Some(name) = destination else { return };
         let Some(lane) = self.lanes.get_mut(name) else { return };
-        if let Some(next) = lane.waiting.pop_front() {
-            self.ready.push_back((next, destination.clone()));
+        if let Some((what, due_at)) = lane.waiting.pop_front() {
+            self.ready.push_back(Begin { what, destination: destination.clone(), due_at });
         } else {
             lane.running -= 1;
             if lane.running == 0 {
@@ -121,12 +131,13 @@ mod tests {
         let [first, second] = fences(2)[..] else { unreachable!() };
         let mut schedule = Schedule::new(1);
         let nowhere = |_, _| Some(None);
+        let begin = |what, due_at| Next::Begin(Begin { what, destination: None, due_at });
         assert_eq!(schedule.next(0, nowhere), Next::Nothing);
         schedule.push(20, second);
         schedule.push(10, first);
         assert_eq!(schedule.next(9, nowhere), Next::At(10));
-        assert_eq!(schedule.next(20, nowhere), Next::Begin(first, None));
-        assert_eq!(schedule.next(20, nowhere), Next::Begin(second, None));
+        assert_eq!(schedule.next(20, nowhere), begin(first, 10));
+        assert_eq!(schedule.next(20, nowhere), begin(second, 20));
     }
 
     #[test]
@@ -137,9 +148,10 @@ mod tests {
         schedule.push(10, second);
         schedule.push(20, first);
         let is_true = |what, at| (what != first || at == 20).then_some(None);
-        assert_eq!(schedule.next(15, is_true), Next::Begin(second, None));
+        let begin = |what, due_at| Next::Begin(Begin { what, destination: None, due_at });
+        assert_eq!(schedule.next(15, is_true), begin(second, 10));
         assert_eq!(schedule.next(15, is_true), Next::At(20));
-        assert_eq!(schedule.next(20, is_true), Next::Begin(first, None));
+        assert_eq!(schedule.next(20, is_true), begin(first, 20));
     }
 
     #[test]
@@ -152,7 +164,10 @@ mod tests {
         // The last goes elsewhere.
         let destination = |fence, _| Some(if fence == all[4] { None } else { Some(slow()) });
         let begun: Vec<Next<Fence>> = (0..4).map(|_| schedule.next(9, destination)).collect();
-        let begin = |at: usize| Next::Begin(all[at], destination(all[at], 0).unwrap());
+        let begin = |at: usize| {
+            let destination = destination(all[at], 0).unwrap();
+            Next::Begin(Begin { what: all[at], destination, due_at: at as i64 })
+        };
         assert_eq!(begun, [begin(0), begin(1), begin(4), Next::Nothing]);
         schedule.left(&Some(slow()));
         assert_eq!((schedule.next(9, destination), schedule.next(9, destination)), (begin(2), Next::Nothing));
