@@ -13,6 +13,7 @@ mod fleet;
 mod kinds;
 mod migrate;
 mod output;
+mod outside;
 mod queue;
 mod replica;
 mod serve;
@@ -75,6 +76,8 @@ enum Command {
     Replica(replica::Replica),
     Kinds(kinds::Kinds),
     Doctor(doctor::Doctor),
+    #[command(subcommand, hide = true)]
+    Outside(outside::Outside),
 }
 
 impl Command {
@@ -90,6 +93,7 @@ impl Command {
             Self::Replica(command) => command.run(app).await,
             Self::Kinds(command) => command.run(app),
             Self::Doctor(command) => command.run(app).await,
+            Self::Outside(command) => command.run().await,
         }
     }
 }
@@ -109,8 +113,8 @@ pub fn run() -> ExitCode {
 
 fn obey(cli: Cli) -> Result<Exit, Failure> {
     let mut app = App::new(cli.flags)?;
-    if let Command::Demo(_) = cli.command {
-        // It shows what happens by itself, and some of that is meant to go wrong.
+    if let Command::Demo(_) | Command::Outside(_) = cli.command {
+        // They show what happens by themselves, and some of that is meant to go wrong.
         app.log_errors_only();
     }
     app.start_log()?;

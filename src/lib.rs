@@ -8,7 +8,7 @@
 //! - what every replica is and does: [`presence`] (beats, parking, being gone), `outage` (the one shape of every loop),
 //!   `upkeep` (timers, deadlines, rescue, retention), [`lag`] (how late things were);
 //! - roles: [`triggerer`], [`worker`], which never import one another and meet in the database;
-//! - edge: [`demo`], `telemetry`, [`cli`].
+//! - edge: [`demo`], `outside` (what it waits for), `telemetry`, [`cli`].
 
 pub mod clock;
 pub mod error;
@@ -31,6 +31,7 @@ pub mod worker;
 
 pub mod cli;
 pub mod demo;
+mod outside;
 mod telemetry;
 
 pub use cli::run;

@@ -4,7 +4,6 @@ use std::{
     cell::Cell,
     fmt,
     io::{self, IsTerminal as _},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -15,12 +14,9 @@ use super::{
     app::App,
     failure::{Exit, Failure},
     output::{self, BAD, FAINT, GOOD, Output, STRONG},
-    time,
+    serve, time,
 };
-use crate::{
-    demo::{self, Progress, Report},
-    store::Url,
-};
+use crate::demo::{self, Progress, Report};
 
 /// How often a plain line tells of the progress, where there is no terminal.
 const LINE: i64 = 1_000;
@@ -38,28 +34,21 @@ pub(super) struct Demo {
     /// How many tasks sleep on timers beside the others
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sleepers: usize,
-
-    /// Be the other process, which writes a file in parts
-    #[arg(long, value_name = "FILE", hide = true)]
-    write_file: Option<PathBuf>,
 }
 
 impl Demo {
     pub(super) async fn run(self, app: &App) -> Result<Exit, Failure> {
-        if let Some(path) = self.write_file {
-            demo::write_file(&path).await?;
-            return Ok(Exit::Fine);
-        }
-        let server = match app.url() {
-            Url::Postgres(text) => Some(text.clone()),
-            Url::Sqlite(_) => None,
+        let settings = demo::Settings {
+            database: app.url().clone(),
+            keep: self.keep,
+            sleepers: self.sleepers,
+            program: std::env::current_exe()?,
         };
-        let settings =
-            demo::Settings { server, keep: self.keep, sleepers: self.sleepers, program: std::env::current_exe()? };
         let screen = Screen::new(app.output);
-        let report = Box::pin(demo::run(settings, |progress| screen.show(progress))).await;
+        let show = |progress| screen.show(progress);
+        let played = serve::until_signalled(async |stop| Box::pin(demo::run(settings, &stop, show)).await).await;
         screen.clear();
-        let report = report?;
+        let Some(report) = played?? else { return Ok(Exit::Interrupted) };
         let exit = if report.is_right() { Exit::Fine } else { Exit::Wrong };
         app.output.print(&Shown(report))?;
         Ok(exit)
@@ -147,7 +136,7 @@ impl fmt::Display for Shown {
             "at the most {} tasks waited at once, and {} active triggers were held",
             report.peak_waiting, report.peak_held
         )?;
-        let lag = report.lag_ms;
+        let lag = &report.lag_ms;
         writeln!(
             f,
             "from due to resumed: {STRONG}p50 {} ms, p99 {} ms{STRONG:#}, longest {} ms",

@@ -1,6 +1,6 @@
 //! What the commands that serve have in common: signals, hints, draining, and how it ended.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use super::{
     app::App,
@@ -40,6 +40,20 @@ where
         Ended::DrainPassed => Exit::Wrong,
         Ended::Interrupted => Exit::Interrupted,
     })
+}
+
+/// Runs what ends by itself. A signal asks it to stop, and it is waited for, as it has things to put away.
+pub(super) async fn until_signalled<T>(body: impl AsyncFnOnce(Stop) -> T) -> Result<T, Failure> {
+    let mut signals = Signals::listen()?;
+    let stop = Stop::new();
+    let mut body = pin!(body(stop.clone()));
+    let signal = tokio::select! {
+        done = &mut body => return Ok(done),
+        signal = signals.any() => signal,
+    };
+    tracing::info!("{signal}: stopping");
+    stop.soft().cancel();
+    Ok(body.await)
 }
 
 /// The name of this host, to tell replicas apart by.

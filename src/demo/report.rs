@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{act::Act, tasks};
 use crate::{
     error::Result,
+    lag::Lag,
     store::{
         Store,
         history::Transition,
@@ -35,17 +36,6 @@ pub struct Report {
     pub lag_ms: Lag,
     /// From the first task added to the last one ended.
     pub seconds: f64,
-}
-
-/// How late something was, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Lag {
-    /// For half of them at most this.
-    pub p50: u64,
-    /// For 99 in 100 at most this.
-    pub p99: u64,
-    /// For all of them at most this.
-    pub max: u64,
 }
 
 /// One featured task.
@@ -99,7 +89,6 @@ pub(super) async fn gather(
         }
     }
     lines.sort_by(|a, b| a.title.cmp(&b.title));
-    let (p50, p99, max) = tasks::lags();
     Ok(Report {
         backend: store.url().backend(),
         acts: lines,
@@ -107,7 +96,7 @@ pub(super) async fn gather(
         awake,
         peak_waiting: peak.deferred,
         peak_held: peak.held,
-        lag_ms: Lag { p50, p99, max },
+        lag_ms: tasks::LAGS.told(),
         seconds: (store.clock().now_ms() - started) as f64 / 1_000.0,
     })
 }

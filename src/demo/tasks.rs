@@ -1,17 +1,20 @@
 //! The tasks of the demo, written as a user would write them.
 
-use std::{path::Path, sync::Mutex, time::Duration};
+use std::{path::Path, sync::LazyLock, time::Duration};
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     Awaited, Next, Retry, Task, TaskContext, TaskError,
     clock::timestamp,
+    command::Command,
     defer, done, done_with,
     file::{File, Found},
+    http::{Http, Response},
     id::TaskId,
+    lag::Lags,
+    sql::Sql,
     trigger::{Answer, Context, Error, Event, Spacing, Trigger, async_trait, typetag},
     wait::{Ended, Signal, TaskEnd, Timer},
 };
@@ -42,6 +45,88 @@ impl Task for FilePickup {
                 let bytes: u64 = found.get()?.files.iter().map(|file| file.size).sum();
                 Ok(done_with(json!({ "bytes": bytes })))
             }
+        }
+    }
+}
+
+/// Asks a web server until it has an answer.
+#[derive(Serialize, Deserialize)]
+pub(super) enum FromWeb {
+    Start { url: String },
+    Collect { response: Awaited<Response> },
+}
+
+impl FromWeb {
+    pub(super) fn at(url: String) -> Self {
+        Self::Start { url }
+    }
+}
+
+impl Task for FromWeb {
+    const NAME: &'static str = "demo.from_web";
+
+    async fn run(self, _: &TaskContext) -> Result<Next<Self>, TaskError> {
+        match self {
+            Self::Start { url } => {
+                let done = Http::get(url).until_json("$.state", "done").every(Duration::from_millis(200));
+                Ok(defer(done).then_with(|response| Self::Collect { response }))
+            }
+            Self::Collect { response } => Ok(done_with(response.get()?.body)),
+        }
+    }
+}
+
+/// Looks into a database of somebody else's until an order is paid.
+#[derive(Serialize, Deserialize)]
+pub(super) enum FromDatabase {
+    Start,
+    Collect { row: Awaited<Value> },
+}
+
+impl FromDatabase {
+    pub(super) fn new() -> Self {
+        Self::Start
+    }
+}
+
+impl Task for FromDatabase {
+    const NAME: &'static str = "demo.from_database";
+
+    async fn run(self, _: &TaskContext) -> Result<Next<Self>, TaskError> {
+        match self {
+            Self::Start => {
+                let paid = Sql::query("orders", "select id from orders where state = 'paid'");
+                Ok(defer(paid.every(Duration::from_millis(200))).then_with(|row| Self::Collect { row }))
+            }
+            Self::Collect { row } => Ok(done_with(row.get()?)),
+        }
+    }
+}
+
+/// Runs a program until it says that it is done.
+#[derive(Serialize, Deserialize)]
+pub(super) enum FromCommand {
+    Start { program: String, path: String },
+    Collect { said: Awaited<Value> },
+}
+
+impl FromCommand {
+    pub(super) fn looks_for(program: &Path, path: &Path) -> Self {
+        let [program, path] = [program, path].map(|path| path.to_string_lossy().into_owned());
+        Self::Start { program, path }
+    }
+}
+
+impl Task for FromCommand {
+    const NAME: &'static str = "demo.from_command";
+
+    async fn run(self, _: &TaskContext) -> Result<Next<Self>, TaskError> {
+        match self {
+            Self::Start { program, path } => {
+                let looks = Command::new(program).args(["outside", "look-for", &path]);
+                Ok(defer(looks.every(Duration::from_millis(300))).then_with(|said| Self::Collect { said }))
+            }
+            Self::Collect { said } => Ok(done_with(said.get()?)),
         }
     }
 }
@@ -216,7 +301,7 @@ impl Task for Sleeper {
         match self {
             Self::Asleep { until } => Ok(defer(Timer::at(timestamp(until))).then(Self::Awake { due: until })),
             Self::Awake { due } => {
-                note(cx.now().as_millisecond() - due);
+                LAGS.note(cx.now().as_millisecond() - due);
                 Ok(done())
             }
         }
@@ -224,25 +309,7 @@ impl Task for Sleeper {
 }
 
 /// How late the sleepers of this process woke. Steps are values, so what they share with the demo is static.
-static LAGS: Mutex<Option<Histogram<u64>>> = Mutex::new(None);
-
-/// Forgets what was noted before.
-pub(super) fn listen() {
-    let histogram = Histogram::new(3).expect("3 digits are within its bounds");
-    *LAGS.lock().expect("nothing panics while it is held") = Some(histogram);
-}
-
-fn note(ms: i64) {
-    if let Some(lags) = LAGS.lock().expect("nothing panics while it is held").as_mut() {
-        lags.saturating_record(ms.max(0).cast_unsigned());
-    }
-}
-
-/// The median, the 99th percentile and the longest, in milliseconds.
-pub(super) fn lags() -> (u64, u64, u64) {
-    let lags = LAGS.lock().expect("nothing panics while it is held");
-    lags.as_ref().map_or((0, 0, 0), |lags| (lags.value_at_quantile(0.5), lags.value_at_quantile(0.99), lags.max()))
-}
+pub(super) static LAGS: LazyLock<Lags> = LazyLock::new(Lags::new);
 
 /// Ends its task as succeeded after so many looks.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,46 +1,110 @@
-//! A place of its own in a database that others use: a schema that is made, used, and removed.
+//! A database of one's own for a while: made, used, and removed.
+//!
+//! A fresh file, or a schema in a database that others use. Nothing outside of it is touched.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::path::{Path, PathBuf};
+
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Url, doing};
-use crate::error::{Error, Result};
+use super::{Options, Store, Url, doing};
+use crate::{
+    error::{Error, Result},
+    vault::Vault,
+};
 
-/// A schema on a PostgreSQL server, to be [removed](Self::remove).
+const KEY_FILE: &str = "reveille.key";
+
+/// A database, and a folder with its key, to be [removed](Self::remove).
 #[derive(Debug)]
 pub struct Scratch {
+    folder: TempDir,
+    schema: Option<Schema>,
+    url: Url,
+}
+
+/// Where a schema is, and its name.
+#[derive(Debug)]
+struct Schema {
     server: String,
-    schema: String,
+    name: String,
 }
 
 impl Scratch {
-    /// Makes a schema whose name begins with `prefix`; answers with the URL under which it is a database of its own.
+    /// Makes a schema on the server that `near` names, or a fresh file where it names a file. The names of schema and
+    /// folder begin with `prefix`.
     ///
     /// # Errors
     /// If the server does not answer, or this user may not make one.
-    pub async fn make(server: &str, prefix: &str) -> Result<(Self, Url)> {
-        let schema = format!("{prefix}_{}", Uuid::now_v7().simple());
-        let scratch = Self { server: server.to_owned(), schema };
+    pub async fn make(near: &Url, prefix: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{prefix}-"))
+            .tempdir()
+            .map_err(|error| Error::Unusable(format!("cannot make a folder: {error}")))?;
+        let Url::Postgres(server) = near else {
+            let url = Url::Sqlite(folder.path().join("reveille.db"));
+            return Ok(Self { folder, schema: None, url });
+        };
         // The name is letters, digits and underscores.
-        scratch.run(format!("create schema {}", scratch.schema)).await?;
+        let schema = Schema { server: server.clone(), name: format!("{prefix}_{}", Uuid::now_v7().simple()) };
+        schema.run(format!("create schema {}", schema.name)).await?;
         let separator = if server.contains('?') { '&' } else { '?' };
-        let url = format!("{server}{separator}options[search_path]={}", scratch.schema).parse()?;
-        Ok((scratch, url))
+        let url = format!("{server}{separator}options[search_path]={}", schema.name).parse()?;
+        Ok(Self { folder, schema: Some(schema), url })
     }
 
-    /// Its name.
-    pub fn schema(&self) -> &str {
-        &self.schema
+    /// Migrates it, and connects.
+    ///
+    /// # Errors
+    /// If the database does not answer, or is too old.
+    pub async fn open(&self) -> Result<Store> {
+        Store::migrate(&self.url).await?;
+        let vault = Vault::read_or_create(self.key_file())?;
+        Store::connect(Options::new(self.url.clone(), vault)).await
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// As it is written on a command line, password included.
+    pub fn written_url(&self) -> String {
+        match &self.url {
+            Url::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Url::Postgres(text) => text.clone(),
+        }
+    }
+
+    /// A folder that goes with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The key that seals what is in it.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder().join(KEY_FILE)
+    }
+
+    /// Leaves it where it is; answers where its key is.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep().join(KEY_FILE)
     }
 
     /// Removes it, with all that is in it.
     ///
     /// # Errors
-    /// If the server does not answer: the schema is then still there.
+    /// If the server does not answer, or the folder cannot be removed: it is then still there.
     pub async fn remove(self) -> Result<()> {
-        self.run(format!("drop schema {} cascade", self.schema)).await
+        if let Some(schema) = &self.schema {
+            schema.run(format!("drop schema {} cascade", schema.name)).await?;
+        }
+        self.folder.close().map_err(|error| Error::Unusable(format!("cannot remove a folder of our own: {error}")))
     }
+}
 
+impl Schema {
     async fn run(&self, text: String) -> Result<()> {
         let mut connection =
             PgConnection::connect_with(&Url::postgres_options(&self.server)?).await.map_err(doing("connecting"))?;
@@ -53,4 +117,26 @@ impl Scratch {
         })?;
         connection.close().await.map_err(doing("closing a connection"))
     }
+}
+
+/// Runs a statement as a program that knows nothing of us would; a file that is not there is made.
+///
+/// # Errors
+/// If the database does not answer, or refuses it.
+pub async fn run_elsewhere(url: &Url, statement: &'static str) -> Result<()> {
+    match url {
+        Url::Sqlite(path) => {
+            let mut connection =
+                Url::sqlite_options(path, true).connect().await.map_err(doing("opening a file of somebody else's"))?;
+            sqlx::query(statement).execute(&mut connection).await.map_err(doing("writing as somebody else"))?;
+            connection.close().await
+        }
+        Url::Postgres(text) => {
+            let mut connection =
+                PgConnection::connect_with(&Url::postgres_options(text)?).await.map_err(doing("connecting"))?;
+            sqlx::query(statement).execute(&mut connection).await.map_err(doing("writing as somebody else"))?;
+            connection.close().await
+        }
+    }
+    .map_err(doing("closing a connection"))
 }

@@ -1,6 +1,7 @@
 //! The command line, driven as a person or a program drives it: the real binary, in a folder of its own.
 
 mod configuration;
+mod demo;
 mod keys;
 mod refusals;
 mod round_trip;

@@ -63,3 +63,24 @@ macro_rules! within {
         $verb.await.unwrap()
     }};
 }
+
+/// Holds one claim on what is typed, on both databases.
+macro_rules! on_both {
+    (fn $name:ident($shell:ident) $body:block) => {
+        mod $name {
+            use super::*;
+
+            fn test($shell: &Shell) $body
+
+            #[test]
+            fn sqlite() {
+                test(&Shell::with_its_own_tmp(Backend::Sqlite));
+            }
+
+            #[test]
+            fn postgres() {
+                test(&Shell::with_its_own_tmp(Backend::Postgres));
+            }
+        }
+    };
+}

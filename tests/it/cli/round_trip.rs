@@ -3,27 +3,6 @@
 use super::shell::Shell;
 use crate::stage::Backend;
 
-/// Holds one claim on both databases.
-macro_rules! on_both {
-    (fn $name:ident($shell:ident) $body:block) => {
-        mod $name {
-            use super::*;
-
-            fn test($shell: &Shell) $body
-
-            #[test]
-            fn sqlite() {
-                test(&Shell::migrated(Backend::Sqlite));
-            }
-
-            #[test]
-            fn postgres() {
-                test(&Shell::migrated(Backend::Postgres));
-            }
-        }
-    };
-}
-
 on_both! {
     fn a_task_that_is_added_is_listed_and_shown(shell) {
         let task = shell.add(&["report", "--step", r#"{"day": 1}"#, "--queue", "night", "--priority", "high"]);

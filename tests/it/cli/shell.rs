@@ -39,6 +39,14 @@ impl Shell {
         Self { folder: TempDir::new().unwrap(), variables: Vec::new(), server: None }
     }
 
+    /// On a database that is migrated, where what is temporary is in the folder as well.
+    pub(super) fn with_its_own_tmp(backend: Backend) -> Self {
+        let mut shell = Self::migrated(backend);
+        let folder = shell.folder.path().to_str().unwrap().to_owned();
+        shell.set("TMPDIR", &folder);
+        shell
+    }
+
     /// On a database that is migrated.
     pub(super) fn migrated(backend: Backend) -> Self {
         let mut shell = Self::new();
@@ -96,6 +104,15 @@ impl Shell {
 
     pub(super) fn show(&self, task: TaskId) -> Value {
         self.json(&["task", "show", &task.to_string()])
+    }
+
+    /// What is in the folder, and what schemas there are where there can be some, in order.
+    pub(super) fn things(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).unwrap();
+        let mut things: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        things.extend(self.server.iter().flat_map(Server::schemas));
+        things.sort();
+        things
     }
 
     pub(super) fn tasks(&self) -> usize {
@@ -220,6 +237,13 @@ impl Server {
         administer(format!("create database {name}"));
         Self { url: format!("{server}/{name}"), name }
     }
+
+    fn schemas(&self) -> Vec<String> {
+        let ask = async |mut connection: PgConnection| {
+            sqlx::query_scalar("select nspname::text from pg_namespace").fetch_all(&mut connection).await.unwrap()
+        };
+        connected(&self.url, ask)
+    }
 }
 
 impl Drop for Server {
@@ -229,9 +253,12 @@ impl Drop for Server {
 }
 
 fn administer(text: String) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut connection = PgConnection::connect(&admin_url()).await.unwrap();
+    connected(&admin_url(), async |mut connection| {
         connection.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
     });
+}
+
+fn connected<T>(url: &str, body: impl AsyncFnOnce(PgConnection) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { body(PgConnection::connect(url).await.unwrap()).await })
 }
