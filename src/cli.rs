@@ -4,6 +4,7 @@
 //! same commands, with its own tasks and triggers: see [`main!`](crate::main!).
 
 mod app;
+mod bench;
 mod config;
 mod demo;
 mod dev;
@@ -76,6 +77,7 @@ enum Command {
     Replica(replica::Replica),
     Kinds(kinds::Kinds),
     Doctor(doctor::Doctor),
+    Bench(bench::Bench),
     #[command(subcommand, hide = true)]
     Outside(outside::Outside),
 }
@@ -93,6 +95,7 @@ impl Command {
             Self::Replica(command) => command.run(app).await,
             Self::Kinds(command) => command.run(app),
             Self::Doctor(command) => command.run(app).await,
+            Self::Bench(command) => command.run(app).await,
             Self::Outside(command) => command.run().await,
         }
     }
@@ -113,7 +116,7 @@ pub fn run() -> ExitCode {
 
 fn obey(cli: Cli) -> Result<Exit, Failure> {
     let mut app = App::new(cli.flags)?;
-    if let Command::Demo(_) | Command::Outside(_) = cli.command {
+    if let Command::Demo(_) | Command::Bench(_) | Command::Outside(_) = cli.command {
         // They show what happens by themselves, and some of that is meant to go wrong.
         app.log_errors_only();
     }

@@ -133,6 +133,18 @@ pub(super) fn argument(word: &str) -> String {
     if !word.is_empty() && word.chars().all(is_harmless) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
+/// Counts as bars side by side, the largest as high as a line: `█▃▁ ▁`. What is not zero is seen.
+pub(super) fn bars(counts: &[u64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = counts.iter().copied().max().unwrap_or_default().max(1);
+    let bar = |count: u64| match count {
+        0 => ' ',
+        // From 1 to 8 eighths, rounded up.
+        count => BARS[((u128::from(count) * 8).div_ceil(u128::from(most)) as usize).clamp(1, 8) - 1],
+    };
+    counts.iter().map(|count| bar(*count)).collect()
+}
+
 /// `1 task`, `2 tasks`
 pub(super) fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
@@ -146,6 +158,13 @@ mod tests {
     fn advice_can_be_copied_to_a_shell() {
         assert_eq!(argument("order-42/paid"), "order-42/paid");
         assert_eq!(argument("it's; rm -rf"), r"'it'\''s; rm -rf'");
+    }
+
+    #[test]
+    fn bars_are_as_high_as_counts_are_large() {
+        assert_eq!(bars(&[1000, 500, 0, 1]), "█▄ ▁");
+        assert_eq!(bars(&[u64::MAX, u64::MAX / 2]), "█▄");
+        assert_eq!(bars(&[]), "");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A web server that is busy at first, and then says how something is coming along.
 //!
-//! The process ends when its standard input does, and so never outlives whoever started it. Where it listens
-//! is a line on its standard output.
+//! The process ends when its standard input does, and so never outlives whoever started it. A line on the standard input
+//! asks how many requests it has answered, and the answer is a line on the standard output.
 
 use std::{
     io,
@@ -35,7 +35,8 @@ pub(crate) struct Speaking {
 #[derive(Debug)]
 pub(crate) struct Server {
     address: String,
-    _input: ChildStdin,
+    questions: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
     _process: Child,
 }
 
@@ -52,15 +53,25 @@ impl Server {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Error::Unusable(format!("cannot run {}: {error}", program.display())))?;
-        let input = process.stdin.take().expect("it was asked for");
+        let questions = process.stdin.take().expect("it was asked for");
         let mut answers = BufReader::new(process.stdout.take().expect("it was asked for")).lines();
         let address = said(&mut answers).await?;
-        Ok(Self { address, _input: input, _process: process })
+        Ok(Self { address, questions, answers, _process: process })
     }
 
     /// A URL of it.
     pub(crate) fn url(&self, path: impl std::fmt::Display) -> String {
         format!("http://{}/{path}", self.address)
+    }
+
+    /// How many requests it has answered.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub(crate) async fn answered(&mut self) -> Result<u64> {
+        self.questions.write_all(b"\n").await.map_err(|error| ended(&error))?;
+        let answer = said(&mut self.answers).await?;
+        answer.parse().map_err(|error| ended(&io::Error::other(format!("it said {answer:?}: {error}"))))
     }
 }
 
@@ -82,7 +93,13 @@ pub(crate) async fn serve(speaking: Speaking) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
     let answered = Arc::new(AtomicU64::new(0));
     println!("{}", listener.local_addr().map_err(failed)?);
-    let over = spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));
+    let asked = spawn_blocking({
+        let answered = Arc::clone(&answered);
+        move || {
+            let questions = io::stdin().lines().map_while(std::result::Result::ok);
+            questions.for_each(|_| println!("{}", answered.load(Ordering::Relaxed)));
+        }
+    });
     let speaking = Arc::new(speaking);
     let accepting = async {
         let mut connections = JoinSet::new();
@@ -100,7 +117,7 @@ pub(crate) async fn serve(speaking: Speaking) -> Result<()> {
     };
     tokio::select! {
         ended = accepting => ended,
-        ended = over => ended.map_err(|error| failed(error.into()))?.map(drop).map_err(failed),
+        ended = asked => ended.map_err(|error| failed(error.into())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line, driven as a person or a program drives it: the real binary, in a folder of its own.
 
+mod bench;
 mod configuration;
 mod demo;
 mod keys;

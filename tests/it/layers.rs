@@ -11,7 +11,7 @@ const STORE: [&str; 1] = ["store"];
 /// What roles share. `life` is among them for the token that tells a role to stop.
 const SHARED: [&str; 6] = ["aside", "lag", "life", "outage", "presence", "upkeep"];
 const ROLES: [&str; 2] = ["triggerer", "worker"];
-const EDGE: [&str; 4] = ["cli", "demo", "outside", "telemetry"];
+const EDGE: [&str; 5] = ["bench", "cli", "demo", "outside", "telemetry"];
 
 /// The most lines of one file.
 const LONGEST: usize = 500;

@@ -1,0 +1,43 @@
+//! What a scenario came to.
+
+use serde::Serialize;
+
+use crate::lag::Lag;
+
+/// The figures of one run. What does not apply to its scenario is left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What was measured.
+    pub scenario: &'static str,
+    /// On what: the kind of trigger, where there is a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// `sqlite` or `postgres`.
+    pub backend: &'static str,
+    /// How many triggers there were.
+    pub triggers: usize,
+    /// How many replicas held them.
+    pub replicas: usize,
+    /// How long it was measured.
+    pub seconds: f64,
+    /// How many checks came to an end in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub polls_per_s: Option<f64>,
+    /// How many of all of these could not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub polls_failed: Option<u64>,
+    /// How many requests the other side answered in a second, by its own count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served_per_s: Option<f64>,
+    /// The CPU time of this process, in hundredths of one core.
+    pub cpu_percent: f64,
+    /// The memory of this process at the end, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+    /// What it grew by, from before the tasks were added, for each trigger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes_per_trigger: Option<u64>,
+    /// From when something was due until it was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<Lag>,
+}

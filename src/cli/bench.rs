@@ -1,0 +1,172 @@
+//! `reveille bench`
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    app::App,
+    failure::{Exit, Failure},
+    output::{self, FAINT, STRONG},
+    serve, time,
+};
+use crate::bench::{self, Kind, Poll, Report, Scenario, Settings};
+
+/// Measure what a replica does on this machine and with this database
+///
+/// Works in a fresh embedded database, or in a schema of its own on the PostgreSQL server that --database-url names, and
+/// removes it afterwards. With --json, the last line is one object with all figures.
+#[derive(Debug, clap::Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    what: What,
+
+    /// How long to measure
+    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, default_value = "10")]
+    seconds: Duration,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Hold active triggers that are checked again and again
+    Poll {
+        /// What to check: files that are not there, or a web server that is not done
+        #[arg(long, value_enum, default_value = "file")]
+        kind: Polled,
+
+        /// How many triggers to hold
+        #[arg(long, value_name = "N", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        triggers: u32,
+
+        /// How far apart the checks of one trigger are
+        #[arg(long, value_name = "DURATION", value_parser = spacing, default_value = "1s")]
+        every: Duration,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Polled {
+    File,
+    Http,
+}
+
+impl Bench {
+    pub(super) async fn run(self, app: &App) -> Result<Exit, Failure> {
+        let settings = Settings {
+            database: app.url().clone(),
+            program: std::env::current_exe()?,
+            lasting: self.seconds,
+            scenario: self.what.scenario(),
+        };
+        let measured = serve::until_signalled(async |stop| Box::pin(bench::run(settings, &stop)).await).await?;
+        let Some(report) = measured? else { return Ok(Exit::Interrupted) };
+        app.output.print(&Shown(report))?;
+        Ok(Exit::Fine)
+    }
+}
+
+impl What {
+    fn scenario(self) -> Scenario {
+        match self {
+            Self::Poll { kind, triggers, every } => Scenario::Poll(Poll {
+                kind: match kind {
+                    Polled::File => Kind::File,
+                    Polled::Http => Kind::Http,
+                },
+                triggers: triggers as usize,
+                every,
+            }),
+        }
+    }
+}
+
+/// Reads a number of seconds, or a duration.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let duration = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => time::duration(text)?,
+    };
+    if duration < Duration::from_secs(1) { Err("measure for a second at least".to_owned()) } else { Ok(duration) }
+}
+
+fn spacing(text: &str) -> Result<Duration, String> {
+    let duration = time::duration(text)?;
+    if duration.is_zero() { Err("checks need some time between them, such as 1s".to_owned()) } else { Ok(duration) }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown(Report);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = &self.0;
+        let mut table = output::table(["measured", "of", ""]);
+        let mut line = |what: &str, figure: String, of: &str| {
+            table.add_row([what, &figure, of]);
+        };
+        let what = [Some(report.scenario), report.kind].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        line(
+            "triggers",
+            report.triggers.to_string(),
+            &format!("{what} on {}, for {:.1} s", report.backend, report.seconds),
+        );
+        if let Some(polls) = report.polls_per_s {
+            let failed = report.polls_failed.unwrap_or_default();
+            line(
+                "polls",
+                format!("{polls:.0}/s"),
+                &format!("checks that came to an end; {failed} of all could not tell"),
+            );
+        }
+        if let Some(served) = report.served_per_s {
+            line("answers", format!("{served:.0}/s"), "by the count of the server");
+        }
+        line("CPU", format!("{:.1} %", report.cpu_percent), "of one core, this process alone");
+        if let Some(rss) = report.rss_bytes {
+            line("memory", bytes(rss), "resident, at the end");
+        }
+        if let Some(each) = report.rss_bytes_per_trigger {
+            line("for each", bytes(each), "what it grew by, over the number of triggers");
+        }
+        writeln!(f, "{table}")?;
+        let Some(lag) = &report.lag_ms else { return Ok(()) };
+        writeln!(
+            f,
+            "\nfrom due to begun: {STRONG}p50 {} ms, p99 {} ms{STRONG:#}, longest {} ms",
+            lag.p50, lag.p99, lag.max
+        )?;
+        let last = (1_u64 << lag.shape.len().saturating_sub(1)) - 1;
+        writeln!(
+            f,
+            "{}  {FAINT}in time, up to 1 ms late, up to 3, up to 7 … up to {last}{FAINT:#}",
+            output::bars(&lag.shape)
+        )
+    }
+}
+
+/// `512 B`, `1.5 KiB`, `66.0 MiB`
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1_024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_a_number_or_a_duration() {
+        assert_eq!(seconds("60"), Ok(Duration::from_mins(1)));
+        assert_eq!(seconds("2m"), Ok(Duration::from_mins(2)));
+        assert!(seconds("0").is_err() && seconds("soon").is_err());
+    }
+
+    #[test]
+    fn bytes_are_short_to_read() {
+        assert_eq!([0, 1_536, 66 << 20].map(bytes), ["0 B", "1.5 KiB", "66.0 MiB"]);
+    }
+}

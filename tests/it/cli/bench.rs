@@ -1,0 +1,70 @@
+//! What `reveille bench` measures, and that it leaves nothing behind.
+
+use serde_json::Value;
+
+use super::shell::Shell;
+use crate::stage::Backend;
+
+const TRIGGERS: f64 = 40.0;
+
+/// A second of it: 40 triggers, checked every 37.5 to 50 ms.
+fn poll(shell: &Shell, kind: &str) -> Value {
+    let report =
+        shell.json(&["bench", "poll", "--kind", kind, "--triggers", "40", "--every", "50ms", "--seconds", "1"]);
+    assert_eq!((&report["scenario"], &report["kind"]), (&"poll".into(), &kind.into()), "{report}");
+    assert_eq!((&report["triggers"], &report["replicas"]), (&40.into(), &1.into()), "{report}");
+    report
+}
+
+fn figure(report: &Value, name: &str) -> f64 {
+    report[name].as_f64().unwrap_or_else(|| panic!("there is no figure {name} in {report}"))
+}
+
+on_both! {
+    fn polls_are_counted_and_what_they_cost(shell) {
+        let report = poll(shell, "file");
+        // No more than the shortest spacing lets through, each once more for what was under way; and that they are made
+        // at all, however slow this machine is.
+        let polls = figure(&report, "polls_per_s");
+        assert!((TRIGGERS..=TRIGGERS / 0.0375 + TRIGGERS).contains(&polls), "{report}");
+        assert_eq!(report["polls_failed"], 0, "{report}");
+        assert!(figure(&report, "seconds") >= 1.0, "{report}");
+        assert!(figure(&report, "cpu_percent") > 0.0, "{report}");
+        let lag = |name: &str| figure(&report["lag_ms"], name);
+        assert!(lag("p50") <= lag("p99") && lag("p99") <= lag("max"), "{report}");
+        if cfg!(target_os = "linux") {
+            assert!(figure(&report, "rss_bytes") > figure(&report, "rss_bytes_per_trigger"), "{report}");
+        }
+    }
+}
+
+on_both! {
+    fn the_server_has_answered_what_the_triggerer_counts(shell) {
+        let report = poll(shell, "http");
+        assert_eq!(report["polls_failed"], 0, "{report}");
+        let (polls, served) = (figure(&report, "polls_per_s"), figure(&report, "served_per_s"));
+        // But for those under way at the beginning, and at the end.
+        assert!(polls >= TRIGGERS && (polls - served).abs() <= TRIGGERS, "{report}");
+    }
+}
+
+on_both! {
+    fn it_works_beside_what_is_there_and_leaves_nothing_behind(shell) {
+        shell.add(&["report"]);
+        let before = shell.things();
+        poll(shell, "file");
+        assert_eq!((shell.things(), shell.tasks()), (before, 1));
+    }
+}
+
+on_both! {
+    fn nothing_is_left_of_one_that_is_interrupted(shell) {
+        let before = shell.things();
+        let bench = ["bench", "poll", "--kind", "http", "--triggers", "10", "--seconds", "1h", "--log", "reveille=info"];
+        let bench = shell.start(&bench, "joined, with room for 10 triggers");
+        bench.signal("INT");
+        assert_eq!(bench.end(), Some(130));
+        let log = |thing: &String| !thing.starts_with("log-");
+        assert_eq!(shell.things().into_iter().filter(log).collect::<Vec<_>>(), before);
+    }
+}
