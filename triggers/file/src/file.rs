@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use reveille_trigger::{Answer, Context, Error, Event, Spacing, Timestamp, Trigger, async_trait, typetag};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     found::Listing,
+    glance::is_missing,
     look::look,
     place::{Place, has_wildcards},
 };
@@ -88,6 +89,11 @@ impl File {
         Self { every: Spacing::every(every), ..self }
     }
 
+    /// What it waits for, if that is not a pattern.
+    fn one_path(&self) -> Option<&Utf8Path> {
+        (self.literal || !has_wildcards(self.path.as_str())).then_some(&*self.path)
+    }
+
     fn place(&self) -> Result<Place, Error> {
         if self.literal { Place::literal(&self.path) } else { Place::pattern(&self.path) }
     }
@@ -120,6 +126,12 @@ impl File {
 impl Trigger for File {
     async fn check(&self, cx: &Context) -> Result<Answer, Error> {
         let before: Sight = cx.recall().unwrap_or_default();
+        if self.one_path().is_some_and(is_missing) {
+            if before.still.is_some() {
+                cx.remember(Sight { still: None, ..before });
+            }
+            return Ok(Answer::NotYet);
+        }
         // The span counted is the one between the looks: from after the first to before the second.
         let began_at = cx.now();
         let listing = self.look(cx, before.clone()).await?;

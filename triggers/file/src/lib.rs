@@ -10,11 +10,13 @@
 //!
 //! - `file.rs`: the trigger, its spec, and what counts as settled
 //! - `place.rs`: its path, taken apart; which paths and patterns are refused
+//! - `glance.rs`: what the kernel knows by heart, so that nothing needs to be waited for
 //! - `look.rs`: one look at the file system, and the limits it keeps
 //! - `found.rs`: what a look finds and what the task resumes with
 
 mod file;
 mod found;
+mod glance;
 mod look;
 mod place;
 
