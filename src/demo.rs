@@ -6,6 +6,7 @@
 mod act;
 mod play;
 mod report;
+mod several;
 mod stage;
 mod tasks;
 
@@ -20,6 +21,7 @@ use std::{
 
 pub use self::report::Report;
 use self::{
+    several::{Order, Publish},
     stage::{LOOK, Stage},
     tasks::{Approval, Chain, Doomed, FilePickup, Flaky, FromCommand, FromDatabase, FromWeb, Journey, Sleeper},
 };
@@ -142,7 +144,20 @@ async fn watched(stage: &Stage, settings: &Settings, show: &impl Fn(Progress)) -
 }
 
 // Linked into the stock binary too, so that a worker of it has something to run by hand.
-crate::tasks!(FilePickup, FromWeb, FromDatabase, FromCommand, Journey, Approval, Flaky, Doomed, Chain, Sleeper);
+crate::tasks!(
+    FilePickup,
+    FromWeb,
+    FromDatabase,
+    FromCommand,
+    Order,
+    Publish,
+    Journey,
+    Approval,
+    Flaky,
+    Doomed,
+    Chain,
+    Sleeper
+);
 
 /// The tasks of the demo.
 pub fn tasks() -> Tasks {
@@ -151,6 +166,8 @@ pub fn tasks() -> Tasks {
         .with::<FromWeb>()
         .with::<FromDatabase>()
         .with::<FromCommand>()
+        .with::<Order>()
+        .with::<Publish>()
         .with::<Journey>()
         .with::<Approval>()
         .with::<Flaky>()

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     act::Expected,
+    several::{Order, Publish},
     stage::Stage,
     tasks::{Approval, Chain, Countdown, Doomed, FilePickup, Flaky, FromCommand, FromDatabase, FromWeb, Journey},
 };
@@ -27,6 +28,8 @@ pub(super) async fn all(stage: &Stage) -> Result<()> {
         web_server(stage),
         database(stage),
         command(stage),
+        first_of_two(stage),
+        both_of_two(stage),
         journey(stage),
         signalled_late(stage),
         signalled_early(stage),
@@ -78,6 +81,23 @@ async fn command(stage: &Stage) -> Result<()> {
     let written = path.with_extension("part");
     outside::run(&stage.program, &["outside", "write-file", &written.to_string_lossy()]).await?;
     stage.rename(&written, &path)
+}
+
+async fn first_of_two(stage: &Stage) -> Result<()> {
+    let title = "waits for a payment or an hour, whichever comes first";
+    let task = NewTask::of(&Order::paid_under("demo/paid"))?;
+    let id = stage.add(title, task, Expected::result(json!({ "cents": 4200 }))).await?;
+    stage.until_deferred(id).await?;
+    stage.signal("demo/paid", 4200).await
+}
+
+async fn both_of_two(stage: &Stage) -> Result<()> {
+    let path = stage.folder().join("summary.csv");
+    let title = "waits for a file and an approval, both";
+    let task = NewTask::of(&Publish::of(&path, "demo/approved"))?;
+    stage.add(title, task, Expected::result(json!({ "files": 1, "approved_by": "ann" }))).await?;
+    stage.signal("demo/approved", "ann").await?;
+    outside::run(&stage.program, &["outside", "write-file", &path.to_string_lossy()]).await
 }
 
 async fn journey(stage: &Stage) -> Result<()> {

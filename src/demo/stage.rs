@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Settings,
@@ -128,8 +128,9 @@ impl Stage {
     }
 
     /// Sends a signal as a person would, from another process.
-    pub(super) async fn signal(&self, key: &str, text: &str) -> Result<()> {
-        let (payload, url, key_file) = (json!(text).to_string(), self.scratch.written_url(), self.scratch.key_file());
+    pub(super) async fn signal(&self, key: &str, payload: impl Into<Value>) -> Result<()> {
+        let (payload, url, key_file) =
+            (payload.into().to_string(), self.scratch.written_url(), self.scratch.key_file());
         let key_file = key_file.to_string_lossy();
         let place = ["--database-url", &url, "--key-file", &key_file];
         outside::run(&self.program, &[&["task", "signal", key, "--payload", &payload], &place[..]].concat()).await

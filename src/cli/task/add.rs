@@ -1,6 +1,6 @@
 //! `reveille task add`
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use jiff::Timestamp;
@@ -76,6 +76,10 @@ pub(in crate::cli) struct Add {
     #[arg(long, value_name = "TIME|DURATION", requires = "when", value_parser = time::moment)]
     deadline: Option<Moment>,
 
+    /// The wait ends badly once so many checks in a row could not tell
+    #[arg(long, value_name = "CHECKS", requires = "when")]
+    error_budget: Option<NonZeroU32>,
+
     /// Start the task even if its wait ends badly, rather than fail it: it sees the reason
     #[arg(long, requires = "when")]
     or_resume: bool,
@@ -150,6 +154,9 @@ impl Add {
             Some(Moment::After(duration)) => deferral.deadline(duration),
             Some(Moment::At(at)) => deferral.deadline_at(at),
         };
+        if let Some(checks) = self.error_budget {
+            deferral = deferral.error_budget(checks);
+        }
         Ok(Some(if self.or_resume { deferral.or_resume() } else { deferral }))
     }
 

@@ -130,6 +130,7 @@ impl Trigger for File {
             if before.still.is_some() {
                 cx.remember(Sight { still: None, ..before });
             }
+            cx.say(NOTHING);
             return Ok(Answer::NotYet);
         }
         // The span counted is the one between the looks: from after the first to before the second.
@@ -137,6 +138,7 @@ impl Trigger for File {
         let listing = self.look(cx, before.clone()).await?;
         if listing.is_empty() {
             cx.remember(Sight::default());
+            cx.say(NOTHING);
             return Ok(Answer::NotYet);
         }
         let fingerprint = listing.fingerprint();
@@ -146,6 +148,7 @@ impl Trigger for File {
         }
         let still = same.unwrap_or_else(|| Still { fingerprint, since: cx.now() });
         cx.remember(Sight { still: Some(still), look: Weak::new() });
+        cx.say("it is there, and has not settled");
         Ok(Answer::NotYet)
     }
 
@@ -160,11 +163,19 @@ impl Trigger for File {
         self.every
     }
 
+    /// Each look is the same for everybody who waits for this.
+    fn share(&self) -> bool {
+        true
+    }
+
     fn time_out(&self) -> Option<Duration> {
         // Ten thousand files on a slow mount, at 10 ms each.
         Some(Duration::from_secs(100))
     }
 }
+
+/// What a look says that has found nothing.
+const NOTHING: &str = "nothing is there";
 
 /// What the checks of one trigger leave one another.
 #[derive(Clone, Default)]
