@@ -142,3 +142,42 @@ impl de::Error for Refusal {
         Self::UnknownVariant(expected)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reveille_http::Http;
+    use reveille_sql::Listen;
+    use reveille_wait::{All, Any, NotBefore, Signal, Timer};
+
+    use super::*;
+
+    #[test]
+    fn a_trigger_is_stored_under_every_kind_in_it() {
+        let later = NotBefore::after(Duration::from_secs(1), Http::get("http://127.0.0.1/"));
+        let all = All::default().and("go", Signal::new("go")).and("later", later);
+        let any = Any::default().or("all", all).or("late", Timer::after(Duration::from_secs(1)));
+        let Parts { kinds, spec } = split(&any).expect("it can be stored");
+        assert_eq!(kinds, "all+any+http+not_before+signal+timer");
+        let again = split(&*join(&spec).expect("it reads")).expect("it can be stored again");
+        assert_eq!((again.kinds, again.spec), (kinds.clone(), spec));
+        assert!(has_whole(&["all", "any", "http", "not_before", "signal", "timer", "other"], &kinds));
+        assert!(!has_whole(&["all", "any", "not_before", "signal", "timer"], &kinds));
+    }
+
+    #[test]
+    fn what_can_never_work_inside_is_refused_before_it_is_stored() {
+        let error = split(&Any::default().or("go", Signal::new(""))).expect_err("a refusal");
+        assert!(
+            matches!(&error, Error::BadSpec { kind, why } if kind == "any" && why.contains("go: signal: `key` is empty"))
+        );
+    }
+
+    #[test]
+    fn what_lasts_or_differs_from_task_to_task_is_not_shared() {
+        assert!(shares(&Http::get("http://127.0.0.1/")));
+        assert!(!shares(&Listen::on("orders", "paid")));
+        assert!(!shares(&Any::default().or("go", Signal::new("go"))));
+    }
+}
