@@ -8,6 +8,9 @@
 //!   late does not count from its coming. The next good renewal ends it.
 //! - A peer whose beat I have seen unchanged for one lease of my own time is gone, by one compare-and-set on that beat.
 //!   Only stretches between my own good reads count, and only short ones: an outage ages nobody.
+//! - On PostgreSQL I also look, more often, whether the peers' sessions are still there: a process that is killed loses
+//!   its own at once. Whoever loses it and shows no life for a second more is gone, by the same compare-and-set. One that
+//!   lives finds out as soon, by its own looks, and renews at once by another.
 
 mod watch;
 
@@ -22,20 +25,24 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use self::watch::Watch;
+use self::watch::{Gone, Watch, Why};
 use crate::{
     clock::{Clock, millis},
     error::{Error, Result},
     id::Incarnation,
-    outage::Outage,
+    outage::{Outage, jittered},
     store::{
         Store,
-        replica::{self, Alone, Beat, Card},
+        replica::{self, Alone, Card},
+        wake::Topic,
     },
 };
 
 /// The shortest lease: three renewals must fit in it, on a database that takes its time.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// How often to look at the peers at least, where that tells that a process has ended.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// After how many renewals a replica compares what it is said to hold with what it runs, doubt or not.
 const AGREE_EVERY: i64 = 10;
@@ -195,22 +202,20 @@ impl Pulse {
 
     async fn beat(self) {
         let clock = self.store.clock().clone();
-        let period = self.lease / 3;
+        let period = self.period();
         let mut connection = None;
         let mut watch = Watch::new(period);
         let mut outage = Outage::of("renewing", &clock);
         loop {
-            let pause = outage.note(&self.turn(&mut connection, &mut watch, period).await).map_or_else(
+            let turn = self.turn(&mut connection, &mut watch).await;
+            let pause = match outage.note(&turn) {
                 // Within a period even with the time that the calls take, so that the reads count.
-                || period.mul_f64(0.7 + 0.15 * rand::random::<f64>()),
-                |backoff| backoff.min(period / 2),
-            );
-            if self.shared.gone.is_cancelled() {
+                None => period.mul_f64(0.7 + 0.15 * rand::random::<f64>()),
+                Some(backoff) => backoff.min(period / 2),
+            };
+            self.look_out(&mut connection, &mut watch, pause).await;
+            if self.shared.gone.is_cancelled() || self.leave.is_cancelled() {
                 break;
-            }
-            tokio::select! {
-                () = self.leave.cancelled() => break,
-                () = clock.sleep(pause) => {}
             }
         }
         if !self.shared.gone.is_cancelled() {
@@ -218,12 +223,57 @@ impl Pulse {
         }
     }
 
-    /// Renews, learns the time, and looks at the others. A connection that did not answer is not used again.
-    async fn turn(&self, connection: &mut Option<Alone>, watch: &mut Watch, period: Duration) -> Result<()> {
-        let mut alone = match connection.take() {
-            Some(alone) => alone,
-            None => bounded(period, self.store.alone()).await?,
-        };
+    /// The longest stretch between two renewals, and the longest that a call may take.
+    fn period(&self) -> Duration {
+        self.lease / 3
+    }
+
+    /// Until it is time to renew again, or to leave: looks at the others, and ends early if the connection breaks, as
+    /// whoever does not renew at once by another is taken for dead.
+    async fn look_out(&self, connection: &mut Option<Alone>, watch: &mut Watch, pause: Duration) {
+        let clock = self.store.clock();
+        let until = clock.monotonic() + pause;
+        loop {
+            let left = until.saturating_sub(clock.monotonic());
+            let looking = connection.as_ref().is_some_and(Alone::sees_sessions);
+            let next = if looking { jittered(LOOK).min(watch.next_verdict().unwrap_or(LOOK)) } else { left };
+            tokio::select! {
+                () = self.leave.cancelled() => return,
+                () = self.shared.gone.cancelled() => return,
+                () = clock.sleep(next.min(left)) => {}
+            }
+            if next >= left {
+                return;
+            }
+            let Some(mut alone) = connection.take() else { return };
+            match self.look(&mut alone, watch).await {
+                Ok(()) => *connection = Some(alone),
+                Err(error) => return tracing::debug!("looking at the others: {}", error.chain()),
+            }
+        }
+    }
+
+    /// Renews, if need be by another connection: one that did not answer is not used again.
+    async fn turn(&self, connection: &mut Option<Alone>, watch: &mut Watch) -> Result<()> {
+        if let Some(mut alone) = connection.take() {
+            match self.renew(&mut alone, watch).await {
+                Ok(()) => {
+                    *connection = Some(alone);
+                    return Ok(());
+                }
+                Err(error) => tracing::debug!("renewing by another connection: {}", error.chain()),
+            }
+        }
+        let mut alone = bounded(self.period(), self.store.alone(self.me)).await?;
+        watch.reconnected();
+        self.renew(&mut alone, watch).await?;
+        *connection = Some(alone);
+        Ok(())
+    }
+
+    /// Shows life, learns the time, and looks at the others.
+    async fn renew(&self, alone: &mut Alone, watch: &mut Watch) -> Result<()> {
+        let period = self.period();
         let clock = self.store.clock();
         let sent = clock.monotonic();
         let running = self.shared.running.load(Ordering::Relaxed);
@@ -240,39 +290,54 @@ impl Pulse {
         let asked = clock.monotonic();
         let time = bounded(period, alone.run(replica::database_time)).await?;
         clock.learn(time, asked, clock.monotonic());
-        let peers = bounded(period, alone.run(async |db| replica::peers(db, self.me).await)).await?;
-        for silent in watch.saw(clock.monotonic(), &peers) {
-            self.declare(&mut alone, silent, period).await?;
+        self.look(alone, watch).await
+    }
+
+    /// Looks at the others, and declares gone who is.
+    async fn look(&self, alone: &mut Alone, watch: &mut Watch) -> Result<()> {
+        let peers = bounded(self.period(), alone.peers(self.me)).await?;
+        for gone in watch.saw(self.store.clock().monotonic(), &peers) {
+            self.declare(alone, gone).await?;
         }
-        *connection = Some(alone);
         Ok(())
     }
 
-    async fn declare(&self, alone: &mut Alone, silent: Beat, period: Duration) -> Result<()> {
+    async fn declare(&self, alone: &mut Alone, gone: Gone) -> Result<()> {
         let now = self.store.clock().now_ms();
-        if bounded(period, alone.run(async |db| replica::declare_gone(db, silent, now).await)).await? {
-            let peer = silent.incarnation;
-            tracing::warn!(replica.incarnation = %peer, "replica {peer} has been silent for a lease: declared gone");
-            self.store.wake().hint(crate::store::wake::Topic::Waiting);
-            self.store.wake().hint(crate::store::wake::Topic::Ready);
+        if bounded(self.period(), alone.run(async |db| replica::declare_gone(db, gone.beat, now).await)).await? {
+            let peer = gone.beat.incarnation;
+            let why = match gone.why {
+                Why::Silent => "has been silent for a lease",
+                Why::SessionEnded => "has lost its session and shows no life",
+            };
+            tracing::warn!(replica.incarnation = %peer, "replica {peer} {why}: declared gone");
+            self.tell_of_heritage(alone).await;
         }
         Ok(())
+    }
+
+    /// What somebody held can be had: whoever hears of it does not wait for its next look.
+    async fn tell_of_heritage(&self, alone: &mut Alone) {
+        for topic in [Topic::Waiting, Topic::Ready, Topic::Gone] {
+            self.store.wake().hint(topic);
+        }
+        if let Err(error) = alone.tell(&self.store).await {
+            tracing::debug!("a hint was lost: {}", error.chain());
+        }
     }
 
     async fn say_goodbye(&self, connection: Option<Alone>) {
         let goodbye = async {
             let mut alone = match connection {
                 Some(alone) => alone,
-                None => self.store.alone().await?,
+                None => self.store.alone(self.me).await?,
             };
-            alone.run(async |db| replica::leave(db, self.me, self.store.clock().now_ms()).await).await
+            alone.run(async |db| replica::leave(db, self.me, self.store.clock().now_ms()).await).await?;
+            self.tell_of_heritage(&mut alone).await;
+            Ok(())
         };
-        match bounded(self.lease / 3, goodbye).await {
-            Ok(()) => {
-                self.store.wake().hint(crate::store::wake::Topic::Waiting);
-                self.store.wake().hint(crate::store::wake::Topic::Ready);
-            }
-            Err(error) => tracing::warn!("left without saying so, the others will notice: {}", error.chain()),
+        if let Err(error) = bounded(self.period(), goodbye).await {
+            tracing::warn!("left without saying so, the others will notice: {}", error.chain());
         }
     }
 }

@@ -50,7 +50,7 @@ impl Upkeep<'_> {
         tokio::join!(
             turns("firing what is due", clock, stop, || wake.on(Topic::Passive), || self.fire_due()),
             turns("striking deadlines", clock, stop, || wake.on(Topic::Passive), || self.strike()),
-            turns("sweeping", clock, stop, std::future::pending::<()>, || self.sweep(&cursor)),
+            turns("sweeping", clock, stop, || wake.on(Topic::Gone), || self.sweep(&cursor)),
             turns("dropping what is old", clock, stop, std::future::pending::<()>, || self.drop_old()),
         );
         drop(alone);

@@ -158,6 +158,9 @@ create table reveille_replica (
   seen_at     bigint  not null,
   lease_ms    bigint  not null,
   beat        bigint  not null,
+  -- The session that its last renewal came by, if that is its own: none behind a pooler.
+  session_pid      integer,
+  session_began_at bigint,
   gone_at     bigint,
   gone_why    text    check (gone_why in ('left', 'lost'))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);

@@ -157,6 +157,9 @@ create table reveille_replica (
   seen_at             integer not null,
   lease_ms            integer not null,
   beat                integer not null,
+  -- The session that its last renewal came by: SQLite has none.
+  session_pid         integer,
+  session_began_at    integer,
   gone_at             integer,
   gone_why            text    check (gone_why in ('left', 'lost'))
 ) strict;

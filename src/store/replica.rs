@@ -3,13 +3,15 @@
 //! Liveness needs no common clock: a beat is a counter, and "gone" is written by one compare-and-set on it. The row of
 //! a gone replica is kept until nothing names it, and longer than any client waits for an answer.
 
+mod alone;
+
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::{Db, Store, TIME_OUT, Url, doing, each};
+pub use self::alone::{Alone, IsOwn, Session};
+use super::{Db, TIME_OUT, doing, each};
 use crate::{clock::millis, error::Result, id::Incarnation, task::words};
 
 words! {
@@ -95,50 +97,8 @@ pub struct Peer {
     pub beat: Beat,
     /// How long it may be silent: its own lease, whatever ours is.
     pub lease: Duration,
-}
-
-/// What renewing uses, so that it depends on nothing else: on PostgreSQL a connection outside the pool. SQLite has one
-/// writer, whose queue is fair: a connection of its own would contend for the file with it, and starve.
-#[derive(Debug)]
-pub enum Alone {
-    /// SQLite.
-    Sqlite(Store),
-    /// PostgreSQL.
-    Postgres(PgConnection),
-}
-
-impl Alone {
-    /// Runs one statement, which commits by itself.
-    ///
-    /// # Errors
-    /// What the statement answers, or that it was not committed.
-    pub async fn run<T>(&mut self, statement: impl AsyncFnOnce(&mut Db<'_>) -> Result<T>) -> Result<T> {
-        match self {
-            Self::Sqlite(store) => {
-                let mut tx = store.begin().await?;
-                let answer = statement(&mut tx.db()).await?;
-                tx.commit().await?;
-                Ok(answer)
-            }
-            Self::Postgres(connection) => statement(&mut Db::Postgres(connection)).await,
-        }
-    }
-}
-
-impl Store {
-    /// What renewing uses.
-    ///
-    /// # Errors
-    /// If the database cannot be reached.
-    pub async fn alone(&self) -> Result<Alone> {
-        match self.url() {
-            Url::Sqlite(_) => Ok(Alone::Sqlite(self.clone())),
-            Url::Postgres(text) => {
-                let connection = PgConnection::connect_with(&Url::postgres_options(text)?).await;
-                connection.map(Alone::Postgres).map_err(doing("connecting"))
-            }
-        }
-    }
+    /// The session that it renews by; none where that says nothing.
+    pub session: Option<Session>,
 }
 
 /// The database's time, in milliseconds. On SQLite that is its host's.
@@ -194,7 +154,28 @@ pub async fn await_leases(db: &mut Db<'_>, me: Incarnation) -> Result<()> {
     }
 }
 
-/// The signs of life of everybody else who is not gone.
+#[derive(sqlx::FromRow)]
+struct PeerRow {
+    incarnation: Uuid,
+    beat: i64,
+    lease_ms: i64,
+    session_pid: Option<i32>,
+    session_began_at: Option<i64>,
+    is_there: bool,
+}
+
+impl From<PeerRow> for Peer {
+    fn from(row: PeerRow) -> Self {
+        let session = row.session_pid.zip(row.session_began_at);
+        Self {
+            beat: Beat { incarnation: Incarnation(row.incarnation), beat: row.beat },
+            lease: Duration::from_millis(row.lease_ms.max(0).cast_unsigned()),
+            session: session.map(|(pid, began_at)| Session { pid, began_at, is_there: row.is_there }),
+        }
+    }
+}
+
+/// The signs of life of everybody else who is not gone, without their sessions.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -202,9 +183,8 @@ pub async fn peers(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Peer>> {
     let text = "select incarnation, beat, lease_ms from reveille_replica where gone_at is null and incarnation <> $1";
     let rows: Vec<(Uuid, i64, i64)> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
         .map_err(doing("looking at the other replicas"))?;
-    let peer = |(id, beat, lease_ms): (Uuid, i64, i64)| Peer {
-        beat: Beat { incarnation: Incarnation(id), beat },
-        lease: Duration::from_millis(lease_ms.max(0).cast_unsigned()),
+    let peer = |(incarnation, beat, lease_ms)| {
+        Peer::from(PeerRow { incarnation, beat, lease_ms, session_pid: None, session_began_at: None, is_there: false })
     };
     Ok(rows.into_iter().map(peer).collect())
 }

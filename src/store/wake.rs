@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{PgConnection, PgExecutor, PgPool, postgres::PgListener};
 use tokio::sync::{Notify, futures::OwnedNotified};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -42,9 +42,11 @@ pub enum Topic {
     Passive,
     /// A task was cancelled or called for while somebody holds it.
     Cancelled,
+    /// A replica is gone, and what it held can be had.
+    Gone,
 }
 
-const TOPICS: [Topic; 4] = [Topic::Ready, Topic::Waiting, Topic::Passive, Topic::Cancelled];
+const TOPICS: [Topic; 5] = [Topic::Ready, Topic::Waiting, Topic::Passive, Topic::Cancelled, Topic::Gone];
 
 impl Topic {
     const fn bit(self) -> u8 {
@@ -58,6 +60,7 @@ impl Topic {
             Self::Waiting => 'w',
             Self::Passive => 'p',
             Self::Cancelled => 'c',
+            Self::Gone => 'g',
         }
     }
 }
@@ -97,6 +100,14 @@ impl Wake {
 
     fn here(&self, topic: Topic) {
         self.0.topics[topic as usize].notify_waiters();
+    }
+
+    /// Tells the other processes at once, by this connection.
+    pub(super) async fn tell(&self, connection: &mut PgConnection) -> Result<()> {
+        match self.untold() {
+            Some(payload) => notify(connection, &payload).await,
+            None => Ok(()),
+        }
     }
 
     /// What to tell the other processes, if anything.
@@ -195,9 +206,9 @@ impl Store {
     }
 }
 
-async fn notify(pool: &PgPool, payload: &str) -> Result<()> {
+async fn notify(by: impl PgExecutor<'_>, payload: &str) -> Result<()> {
     super::within("telling the other replicas", async {
-        let told = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(pool);
+        let told = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(by);
         told.await.map(drop).map_err(doing("telling the other replicas"))
     })
     .await

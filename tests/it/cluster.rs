@@ -9,6 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A server that listens on a socket in its own folder, and ends with the test.
+#[derive(Debug)]
 pub(crate) struct Cluster {
     folder: TempDir,
     owner: Option<(u32, u32)>,
@@ -18,15 +19,35 @@ impl Cluster {
     /// A server that takes itself for a standby: it is in recovery, and answers reads.
     pub(crate) fn standby() -> Self {
         let cluster = Self::new();
-        let folder = cluster.folder.path().to_owned();
-        cluster.run("initdb", &["--username=reveille", "--auth=trust", "--no-sync", "--pgdata=data"]);
-        std::fs::write(folder.join("data/standby.signal"), "").unwrap();
+        cluster.initialize();
+        std::fs::write(cluster.folder.path().join("data/standby.signal"), "").unwrap();
+        cluster.start();
+        cluster
+    }
+
+    /// A server that is empty.
+    pub(crate) fn primary() -> Self {
+        let cluster = Self::new();
+        cluster.initialize();
+        cluster.start();
+        cluster
+    }
+
+    pub(crate) fn start(&self) {
+        self.run("pg_ctl", &["start", "--wait", "--pgdata=data", "--log=log"]);
+    }
+
+    /// Ends every session and the server; `immediate` is as if its host had lost power.
+    pub(crate) fn stop(&self, mode: &str) {
+        self.run("pg_ctl", &["stop", "--wait", &format!("--mode={mode}"), "--pgdata=data"]);
+    }
+
+    fn initialize(&self) {
+        self.run("initdb", &["--username=reveille", "--auth=trust", "--no-sync", "--pgdata=data"]);
         let settings = "listen_addresses = ''\nunix_socket_directories = '..'\nfsync = off\n";
-        let path = folder.join("data/postgresql.conf");
+        let path = self.folder.path().join("data/postgresql.conf");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(path, text + settings).unwrap();
-        cluster.run("pg_ctl", &["start", "--wait", "--pgdata=data", "--log=log"]);
-        cluster
     }
 
     fn new() -> Self {

@@ -9,6 +9,7 @@ mod macros;
 mod stage;
 
 mod cli;
+#[expect(dead_code, reason = "servers that are stopped and started are for the tests of the roles")]
 mod cluster;
 mod layers;
 mod plans;

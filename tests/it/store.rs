@@ -16,6 +16,7 @@ mod replicas;
 mod report;
 mod retention;
 mod sealing;
+mod sessions;
 mod signal;
 mod slot;
 mod time;

@@ -31,4 +31,5 @@ mod slots;
 mod steps;
 mod stopping;
 mod strangers;
+mod takeover;
 mod waits;

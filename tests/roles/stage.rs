@@ -3,7 +3,11 @@
 #[path = "../it/stage/backend.rs"]
 mod backend;
 mod child;
+#[path = "../it/cluster.rs"]
+#[expect(dead_code, reason = "standbys are for the tests of connecting")]
+mod cluster;
 mod gate;
+mod ground;
 mod log;
 mod proxy;
 mod reach;
@@ -29,10 +33,11 @@ use sqlx::Row;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use self::backend::Home;
+use self::ground::Ground;
 pub(crate) use self::{
     backend::Backend,
     child::Caller,
+    cluster::Cluster,
     gate::Gate,
     log::logged,
     proxy::Proxy,
@@ -54,7 +59,7 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
     pub(crate) store: Store,
-    home: Arc<Home>,
+    home: Arc<Ground>,
     folder: Arc<TempDir>,
 }
 
@@ -63,8 +68,17 @@ pub(crate) async fn run(backend: Backend, test: impl AsyncFnOnce(Stage)) {
     if let Some(orders) = child::orders() {
         return child::obey(orders).await;
     }
+    play(Ground::shared(backend).await, test).await;
+}
+
+/// Runs one test on a PostgreSQL server of its own, which it may stop and start.
+pub(crate) async fn run_on_own_server(test: impl AsyncFnOnce(Stage)) {
+    play(Ground::own().await, test).await;
+}
+
+async fn play(ground: Ground, test: impl AsyncFnOnce(Stage)) {
     log::listen();
-    let stage = Stage::new(backend).await;
+    let stage = Stage::new(ground).await;
     let outcome = AssertUnwindSafe(tokio::time::timeout(LIMIT, test(stage.clone()))).catch_unwind().await;
     stage.store.close().await;
     stage.home.clear().await;
@@ -76,10 +90,15 @@ pub(crate) async fn run(backend: Backend, test: impl AsyncFnOnce(Stage)) {
 }
 
 impl Stage {
-    async fn new(backend: Backend) -> Self {
-        let (home, folder) = (Home::new(backend).await, TempDir::new().unwrap());
+    async fn new(home: Ground) -> Self {
+        let folder = TempDir::new().unwrap();
         let store = open(home.url(), &folder).await;
         Self { store, home: Arc::new(home), folder: Arc::new(folder) }
+    }
+
+    /// The server, if it is this test's own.
+    pub(crate) fn server(&self) -> &Cluster {
+        self.home.server()
     }
 
     /// A store as another process would have it.
@@ -168,10 +187,11 @@ impl Stage {
         list
     }
 
-    /// Declares a live replica gone, as a peer does that has seen no beat of it for a lease.
+    /// Declares a live replica gone, as a peer does that has seen no beat of it for a lease. It finds out at its second
+    /// renewal or later: the first comes as soon as it has joined.
     pub(crate) async fn lose(&self, label: &str) -> Replica {
         loop {
-            let replica = self.live(label).await;
+            let replica = self.replica(label, |replica| replica.gone_at.is_none() && replica.beat > 0).await;
             let beat = Beat { incarnation: replica.incarnation.into(), beat: replica.beat };
             let now = self.clock().now_ms();
             // It may beat in between.
@@ -181,7 +201,7 @@ impl Stage {
         }
     }
 
-    /// A replica that has joined, with the shortest lease, and never shows life again.
+    /// A replica that has joined, with the shortest lease, has renewed once and never shows life again.
     pub(crate) async fn silent(&self, role: replica::Role, label: &str) -> Incarnation {
         let card = Card {
             incarnation: Incarnation::mint(),
@@ -193,6 +213,7 @@ impl Stage {
             lease: LEASE,
         };
         commit!(self.store, db => replica::join(db, &card, self.clock().now_ms()));
+        commit!(self.store, db => replica::renew(db, card.incarnation, 0, self.clock().now_ms()));
         card.incarnation
     }
 

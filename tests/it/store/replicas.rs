@@ -21,7 +21,10 @@ both!(
         let declare = async |beat| commit!(stage.store, db => replica::declare_gone(db, beat, stage.now()));
         let renew = async || commit!(stage.store, db => replica::renew(db, peer, 7, stage.now()));
         let seen = peers().await;
-        assert_eq!(seen, [Peer { beat: Beat { incarnation: peer, beat: 0 }, lease: Duration::from_secs(10) }]);
+        assert_eq!(
+            seen,
+            [Peer { beat: Beat { incarnation: peer, beat: 0 }, lease: Duration::from_secs(10), session: None }]
+        );
         assert_eq!(renew().await, Some(1));
         assert!(!declare(seen[0].beat).await);
         assert_eq!(renew().await, Some(2));
@@ -173,7 +176,7 @@ both!(
 both!(
     async fn renewing_has_a_connection_of_its_own(stage: Stage) {
         let worker = stage.worker().await;
-        let mut alone = stage.store.alone().await.unwrap();
+        let mut alone = stage.store.alone(worker).await.unwrap();
         let now = stage.now();
         let beat = alone.run(async |db| replica::renew(db, worker, 1, now).await).await.unwrap();
         assert_eq!(beat, Some(1));

@@ -2,9 +2,13 @@
 //!
 //! A test binary is whatever its environment says: with orders in it, any test is the role that it is ordered to be.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
-use reveille::{Next, Options, Retry, Store, Task, TaskContext, TaskError, Url, done_with, life::Stop, vault::Vault};
+use reveille::{
+    Next, Options, Retry, Store, Task, TaskContext, TaskError, Url, done_with, life::Stop, triggerer, vault::Vault,
+    worker,
+};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -12,7 +16,10 @@ use tokio::{
     process::Command,
 };
 
-use super::{Stage, quick, role::tasks};
+use super::{
+    LEASE, Stage, quick,
+    role::{LONG, tasks},
+};
 
 const ORDERS: &str = "REVEILLE_TEST_ORDERS";
 
@@ -25,6 +32,7 @@ pub(super) struct Orders {
     key_file: String,
     role: String,
     label: String,
+    lease: Duration,
 }
 
 /// A process that lives until it is killed, or this one ends.
@@ -34,12 +42,21 @@ pub(crate) struct Child(tokio::process::Child);
 impl Stage {
     /// Starts a `worker` or a `triggerer` with the shortest lease.
     pub(crate) fn process(&self, role: &str, label: &str) -> Child {
+        self.process_with(role, label, LEASE)
+    }
+
+    /// The same with a lease that does not pass while a test runs.
+    pub(crate) fn patient_process(&self, role: &str, label: &str) -> Child {
+        self.process_with(role, label, LONG)
+    }
+
+    fn process_with(&self, role: &str, label: &str, lease: Duration) -> Child {
         let url = match self.home.url() {
             Url::Sqlite(path) => format!("sqlite:{}", path.display()),
             Url::Postgres(text) => text,
         };
         let key_file = self.folder.path().join("reveille.key").to_string_lossy().into_owned();
-        let orders = Orders { url, key_file, role: role.to_owned(), label: label.to_owned() };
+        let orders = Orders { url, key_file, role: role.to_owned(), label: label.to_owned(), lease };
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", CHILD, "--nocapture"])
             .env(ORDERS, serde_json::to_string(&orders).unwrap())
@@ -52,6 +69,12 @@ impl Stage {
 }
 
 impl Child {
+    /// Such as one that stops it for a while.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.0.id().expect("it has not ended");
+        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+    }
+
     /// SIGKILL: it can do nothing any more.
     pub(crate) async fn kill(mut self) {
         self.0.kill().await.unwrap();
@@ -65,10 +88,12 @@ pub(super) fn orders() -> Option<Orders> {
 pub(super) async fn obey(orders: Orders) {
     let vault = Vault::read_or_create(&orders.key_file).unwrap();
     let store = Store::connect(Options::new(orders.url.parse().unwrap(), vault)).await.unwrap();
+    let (label, lease) = (&orders.label, orders.lease);
+    let (worker, triggerer) = (quick::worker(label), quick::triggerer(label));
     let role = async {
         match orders.role.as_str() {
-            "worker" => reveille::worker::run(store, tasks(), quick::worker(&orders.label), Stop::new()).await,
-            _ => reveille::triggerer::run(store, quick::triggerer(&orders.label), Stop::new()).await,
+            "worker" => reveille::worker::run(store, tasks(), worker::Settings { lease, ..worker }, Stop::new()).await,
+            _ => reveille::triggerer::run(store, triggerer::Settings { lease, ..triggerer }, Stop::new()).await,
         }
     };
     std::thread::spawn(|| {

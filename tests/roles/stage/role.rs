@@ -14,7 +14,7 @@ use super::{
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 /// A lease that does not pass while a test runs.
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 
 /// Settings with the shortest lease, for tests that wait for one to pass.
 pub(crate) mod quick {
