@@ -90,10 +90,36 @@ pub(crate) async fn turns<W: Future, T: Future<Output = Result<(Turn, Duration)>
             woken.now_or_never();
             continue;
         };
+        // In this order: a wake-up that comes as the period ends may have more to say than "look again", too.
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             _ = woken => {}
             () = clock.sleep(period) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::clock::timestamp;
+
+    #[tokio::test]
+    async fn a_wake_up_that_comes_as_the_period_ends_is_heard() {
+        let (clock, stop) = (Clock::turned(timestamp(0)), CancellationToken::new());
+        let (turned, heard) = (Cell::new(0), Cell::new(0));
+        let woken = || async { heard.set(heard.get() + 1) };
+        let turn = async || {
+            turned.set(turned.get() + 1);
+            if turned.get() == 100 {
+                stop.cancel();
+            }
+            Ok((Turn::Idle, Duration::ZERO))
+        };
+        turns("turning", &clock, &stop, woken, turn).await;
+        assert_eq!((turned.get(), heard.get()), (100, 99));
     }
 }
