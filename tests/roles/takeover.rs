@@ -4,9 +4,10 @@
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
-use reveille::{NewTask, Url, defer, done, file::File, triggerer};
+use reveille::{NewTask, Url, defer, done, file::File, store::wake::Topic, triggerer};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -218,3 +219,24 @@ async fn a_server_that_restarts_makes_nobody_suspect() {
     }
     crate::stage::run_on_own_server(test).await;
 }
+
+on_postgres!(
+    async fn whoever_leaves_tells_the_others_itself(stage: Stage) {
+        // It passes no hints on: a process that is told to stop ends that first.
+        let leaving = stage.triggerer(named("leaving")).await;
+        settled(&stage, &["leaving"]).await;
+        let (heir, stop) = (stage.another().await, CancellationToken::new());
+        let listens = heir.wake().on(Topic::Gone);
+        let relay = tokio::spawn({
+            let (heir, stop) = (heir.clone(), stop.clone());
+            async move { heir.relay(stop).await }
+        });
+        listens.await;
+        let told = [heir.wake().on(Topic::Gone), heir.wake().on(Topic::Waiting), heir.wake().on(Topic::Ready)];
+        leaving.stop().await;
+        let told = tokio::time::timeout(SOON, futures::future::join_all(told)).await;
+        assert!(told.is_ok(), "it left, and told nobody");
+        stop.cancel();
+        relay.await.unwrap();
+    }
+);
