@@ -4,7 +4,9 @@
 //! the outside is in processes of its own, so that CPU and memory are those of the replica alone.
 
 mod poll;
+mod replica;
 mod report;
+mod takeover;
 mod usage;
 
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -12,6 +14,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 pub use self::{
     poll::{Kind, Poll},
     report::Report,
+    takeover::{Fault, Takeover},
 };
 use crate::{
     error::Result,
@@ -37,6 +40,8 @@ pub struct Settings {
 pub enum Scenario {
     /// Active triggers that are checked again and again.
     Poll(Poll),
+    /// A replica that is lost, or leaves.
+    Takeover(Takeover),
 }
 
 /// Measures; `None` if it was stopped before it was done.
@@ -54,6 +59,7 @@ async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<
     let bench = Bench { settings, scratch, stop, store: scratch.open().await? };
     let measured = match &settings.scenario {
         Scenario::Poll(poll) => poll::run(&bench, poll).await,
+        Scenario::Takeover(takeover) => takeover::run(&bench, takeover).await,
     };
     bench.store.close().await;
     measured

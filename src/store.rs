@@ -11,6 +11,7 @@ pub mod check;
 pub mod event;
 pub mod examine;
 pub mod history;
+pub mod outcome;
 pub mod queue;
 pub mod replica;
 pub mod report;

@@ -141,6 +141,9 @@ async fn measure(bench: &Bench<'_>, poll: &Poll, tally: &Tally, mut server: Opti
         rss_bytes: usage::rss(),
         rss_bytes_per_trigger: None,
         lag_ms: Some(counted.late),
+        takeover_ms: None,
+        lost: None,
+        doubled: None,
     })
 }
 

@@ -40,4 +40,13 @@ pub struct Report {
     /// From when something was due until it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_ms: Option<Lag>,
+    /// From the fault until a trigger ran elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub takeover_ms: Option<Lag>,
+    /// How many deferrals reached no outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<i64>,
+    /// How many reached more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubled: Option<i64>,
 }

@@ -10,7 +10,7 @@ use super::{
     output::{self, FAINT, STRONG},
     serve, time,
 };
-use crate::bench::{self, Kind, Poll, Report, Scenario, Settings};
+use crate::bench::{self, Fault, Kind, Poll, Report, Scenario, Settings, Takeover};
 
 /// Measure what a replica does on this machine and with this database
 ///
@@ -42,6 +42,34 @@ enum What {
         #[arg(long, value_name = "DURATION", value_parser = spacing, default_value = "1s")]
         every: Duration,
     },
+
+    /// Let a replica die, hang or leave, and time how soon its triggers run elsewhere
+    ///
+    /// Exits with 1 if a deferral reached no outcome, or more than one.
+    Takeover {
+        /// How many triggerers there are, each in a process of its own
+        #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(2..=64))]
+        replicas: u32,
+
+        /// How many triggers there are, all held by one of them
+        #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        triggers: u32,
+
+        /// What befalls that one: SIGKILL, SIGSTOP (and SIGCONT afterwards), SIGTERM
+        #[arg(long, value_enum, default_value = "kill")]
+        fault: Befalling,
+
+        /// How long a triggerer may be silent before others take over
+        #[arg(long, value_name = "DURATION", value_parser = time::duration, default_value = "10s")]
+        lease: Duration,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Befalling {
+    Kill,
+    Stop,
+    Term,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -60,8 +88,9 @@ impl Bench {
         };
         let measured = serve::until_signalled(async |stop| Box::pin(bench::run(settings, &stop)).await).await?;
         let Some(report) = measured? else { return Ok(Exit::Interrupted) };
+        let is_right = [report.lost, report.doubled].into_iter().flatten().all(|count| count == 0);
         app.output.print(&Shown(report))?;
-        Ok(Exit::Fine)
+        Ok(if is_right { Exit::Fine } else { Exit::Wrong })
     }
 }
 
@@ -75,6 +104,16 @@ impl What {
                 },
                 triggers: triggers as usize,
                 every,
+            }),
+            Self::Takeover { replicas, triggers, fault, lease } => Scenario::Takeover(Takeover {
+                replicas: replicas as usize,
+                triggers: triggers as usize,
+                fault: match fault {
+                    Befalling::Kill => Fault::Kill,
+                    Befalling::Stop => Fault::Stop,
+                    Befalling::Term => Fault::Term,
+                },
+                lease,
             }),
         }
     }
@@ -129,11 +168,17 @@ impl fmt::Display for Shown {
         if let Some(each) = report.rss_bytes_per_trigger {
             line("for each", bytes(each), "what it grew by, over the number of triggers");
         }
+        if let Some((lost, doubled)) = report.lost.zip(report.doubled) {
+            line("lost", lost.to_string(), "deferrals that reached no outcome");
+            line("doubled", doubled.to_string(), "deferrals that reached more than one");
+        }
         writeln!(f, "{table}")?;
-        let Some(lag) = &report.lag_ms else { return Ok(()) };
+        let from_to = [("due to begun", &report.lag_ms), ("the fault to running elsewhere", &report.takeover_ms)];
+        let told = from_to.into_iter().find_map(|(from_to, lag)| Some((from_to, lag.as_ref()?)));
+        let Some((from_to, lag)) = told else { return Ok(()) };
         writeln!(
             f,
-            "\nfrom due to begun: {STRONG}p50 {} ms, p99 {} ms{STRONG:#}, longest {} ms",
+            "\nfrom {from_to}: {STRONG}p50 {} ms, p99 {} ms{STRONG:#}, longest {} ms",
             lag.p50, lag.p99, lag.max
         )?;
         let last = (1_u64 << lag.shape.len().saturating_sub(1)) - 1;
