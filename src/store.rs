@@ -28,6 +28,7 @@ pub mod advance;
 mod connect;
 mod enqueue;
 mod failure;
+mod hosts;
 mod migrate;
 pub(crate) mod wait;
 mod writer;
@@ -46,7 +47,7 @@ pub use self::{
     migrate::{migrations, pending_migrations},
     wait::Wait,
 };
-use self::{wake::Wake, writer::Writer};
+use self::{hosts::Hosts, wake::Wake, writer::Writer};
 use crate::{
     clock::Clock,
     error::{Error, Result},
@@ -139,13 +140,18 @@ struct Inner {
     payload_limit: usize,
     url: Url,
     upkeep: tokio::sync::Mutex<()>,
+    /// Held by whoever looks which of several hosts is the primary now.
+    following: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 enum Pool {
     Sqlite { writer: Writer, readers: SqlitePool },
-    Postgres(PgPool),
+    Postgres(PgPool, Hosts),
 }
+
+/// How long a connection to the primary may be in coming before it is looked whether another host is that now.
+const FOLLOW: Duration = Duration::from_secs(1);
 
 impl Store {
     /// The clock that this database sets.
@@ -175,8 +181,8 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx> {
         match &self.0.pool {
             Pool::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin().await?)),
-            Pool::Postgres(pool) => {
-                Ok(Tx::Postgres(Pooled::begin(pool, "begin isolation level read committed").await?))
+            Pool::Postgres(pool, hosts) => {
+                Ok(Tx::Postgres(self.begin_on(pool, hosts, "begin isolation level read committed").await?))
             }
         }
     }
@@ -188,10 +194,28 @@ impl Store {
     pub async fn read(&self) -> Result<Tx> {
         match &self.0.pool {
             Pool::Sqlite { readers, .. } => Ok(Tx::SqliteReader(Pooled::begin(readers, "begin").await?)),
-            Pool::Postgres(pool) => {
-                Ok(Tx::Postgres(Pooled::begin(pool, "begin isolation level repeatable read read only").await?))
+            Pool::Postgres(pool, hosts) => {
+                Ok(Tx::Postgres(self.begin_on(pool, hosts, "begin isolation level repeatable read read only").await?))
             }
         }
+    }
+
+    /// Begins on the primary, and if another host has become that, there.
+    async fn begin_on(&self, pool: &PgPool, hosts: &Hosts, how: &'static str) -> Result<Pooled<Postgres>> {
+        if !hosts.are_several() {
+            return Pooled::begin(pool, how).await;
+        }
+        if let Ok(Ok(pooled)) = tokio::time::timeout(FOLLOW, Pooled::begin_on_primary(pool, how)).await {
+            return Ok(pooled);
+        }
+        // One looks for all.
+        if let Ok(_following) = self.0.following.try_lock() {
+            let primary = hosts.primary().await.map_err(doing("looking for the primary"))?;
+            pool.set_connect_options(primary);
+        } else {
+            drop(self.0.following.lock().await);
+        }
+        Pooled::begin_on_primary(pool, how).await
     }
 
     /// Runs a body in a transaction that only reads, bounded in time.
@@ -250,7 +274,7 @@ impl Store {
                 readers.close().await;
                 writer.close().await;
             }
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres(pool, _) => pool.close().await,
         }
     }
 }
@@ -313,6 +337,18 @@ where
         sqlx::query::<D>("commit").execute(&mut *self.connection).await.map_err(doing("committing"))?;
         self.committed = true;
         Ok(())
+    }
+}
+
+impl Pooled<Postgres> {
+    /// Refuses a server that has become a standby, and closes the connection.
+    async fn begin_on_primary(pool: &PgPool, how: &'static str) -> Result<Self> {
+        let mut pooled = Self::begin(pool, how).await?;
+        if hosts::is_in_recovery(&mut pooled.connection).await.map_err(doing("beginning a transaction"))? {
+            let source = std::io::Error::other("the server is in recovery");
+            return Err(Error::Outage { doing: "beginning a transaction", source: Box::new(source) });
+        }
+        Ok(pooled)
     }
 }
 

@@ -15,7 +15,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Db, Inner, Pool, Store, doing, each, migrate, wake::Wake, writer::Writer};
+use super::{Db, Inner, Pool, Store, doing, each, hosts::Hosts, migrate, wake::Wake, writer::Writer};
 use crate::{
     clock::Clock,
     error::{Error, Result},
@@ -42,10 +42,7 @@ impl FromStr for Url {
 
     fn from_str(text: &str) -> Result<Self> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return match PgConnectOptions::from_str(text) {
-                Ok(_) => Ok(Self::Postgres(text.to_owned())),
-                Err(error) => Err(Error::Invalid(format!("the database URL does not read: {error}"))),
-            };
+            return Hosts::of(text).map(|_| Self::Postgres(text.to_owned()));
         }
         let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
         match path {
@@ -63,17 +60,14 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(text) => match PgConnectOptions::from_str(text) {
-                Ok(options) => write!(
-                    f,
-                    "postgres://{}@{}:{}/{}",
-                    options.get_username(),
-                    options.get_host(),
-                    options.get_port(),
-                    options.get_database().unwrap_or(options.get_username())
-                ),
-                Err(_) => f.write_str("postgres://…"),
-            },
+            Self::Postgres(text) => {
+                let Ok(hosts) = Hosts::of(text) else { return f.write_str("postgres://…") };
+                let first = hosts.at(0);
+                let places: Vec<_> =
+                    hosts.iter().map(|host| format!("{}:{}", host.get_host(), host.get_port())).collect();
+                let database = first.get_database().unwrap_or(first.get_username());
+                write!(f, "postgres://{}@{}/{database}", first.get_username(), places.join(","))
+            }
         }
     }
 }
@@ -105,15 +99,16 @@ impl Url {
             .disable_statement_logging()
     }
 
-    pub(super) fn postgres_options(text: &str) -> Result<PgConnectOptions> {
-        let options = PgConnectOptions::from_str(text)
-            .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))?;
-        Ok(options.application_name("reveille").disable_statement_logging().options([
-            ("statement_timeout", "5s"),
-            // Short statements are estimated as long ones: compiling a claim took ten times as long as running it.
-            ("jit", "off"),
-            ("idle_in_transaction_session_timeout", "10s"),
-        ]))
+    pub(super) fn postgres_hosts(text: &str) -> Result<Hosts> {
+        let ours = |options: PgConnectOptions| {
+            options.application_name("reveille").disable_statement_logging().options([
+                ("statement_timeout", "5s"),
+                // Short statements are estimated as long ones: compiling a claim took ten times as long as running it.
+                ("jit", "off"),
+                ("idle_in_transaction_session_timeout", "10s"),
+            ])
+        };
+        Ok(Hosts::of(text)?.map(ours))
     }
 }
 
@@ -155,6 +150,7 @@ impl Store {
             payload_limit: options.payload_limit,
             url: options.url,
             upkeep: tokio::sync::Mutex::default(),
+            following: tokio::sync::Mutex::default(),
         }));
         store.learn_the_time().await?;
         store.check_key().await?;
@@ -224,16 +220,18 @@ impl Pool {
                 Ok(Self::Sqlite { writer: Writer::new(writing, writer), readers })
             }
             Url::Postgres(text) => {
+                let hosts = Url::postgres_hosts(text)?;
+                let primary = hosts.primary().await.map_err(|error| unreachable(&options.url, error))?;
                 let pool = PgPoolOptions::new()
                     .max_connections(options.connections)
                     .acquire_timeout(super::TIME_OUT)
                     // A dead connection shows at `begin`; a ping before each would cost a round trip.
                     .test_before_acquire(false)
-                    .connect_with(Url::postgres_options(text)?)
+                    .connect_with(primary)
                     .await
                     .map_err(|error| unreachable(&options.url, error))?;
                 check_postgres(&pool, &options.url).await?;
-                Ok(Self::Postgres(pool))
+                Ok(Self::Postgres(pool, hosts))
             }
         }
     }

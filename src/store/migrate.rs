@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Connection, PgConnection, SqliteConnection,
+    Connection, SqliteConnection,
     migrate::{MigrateError, Migrator},
 };
 
@@ -68,9 +68,9 @@ impl super::Store {
                 Ok(pending)
             }
             Url::Postgres(text) => {
-                let options =
-                    Url::postgres_options(text)?.options([("statement_timeout", "0"), ("lock_timeout", LOCK_TIME_OUT)]);
-                let mut connection = PgConnection::connect_with(&options).await.map_err(doing("connecting"))?;
+                let hosts = Url::postgres_hosts(text)?
+                    .map(|options| options.options([("statement_timeout", "0"), ("lock_timeout", LOCK_TIME_OUT)]));
+                let (mut connection, _) = hosts.connect().await.map_err(doing("connecting"))?;
                 let pending = pending_migrations(&mut Db::Postgres(&mut connection), url).await?;
                 migrator(url).run_direct(None, &mut connection, false).await.map_err(migrating)?;
                 connection.close().await.map_err(doing("migrating"))?;

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -106,8 +106,7 @@ impl Scratch {
 
 impl Schema {
     async fn run(&self, text: String) -> Result<()> {
-        let mut connection =
-            PgConnection::connect_with(&Url::postgres_options(&self.server)?).await.map_err(doing("connecting"))?;
+        let (mut connection, _) = Url::postgres_hosts(&self.server)?.connect().await.map_err(doing("connecting"))?;
         let done = sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await;
         done.map_err(|error| match error {
             sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code == "42501") => {
@@ -132,8 +131,7 @@ pub async fn run_elsewhere(url: &Url, statement: &'static str) -> Result<()> {
             connection.close().await
         }
         Url::Postgres(text) => {
-            let mut connection =
-                PgConnection::connect_with(&Url::postgres_options(text)?).await.map_err(doing("connecting"))?;
+            let (mut connection, _) = Url::postgres_hosts(text)?.connect().await.map_err(doing("connecting"))?;
             sqlx::query(statement).execute(&mut connection).await.map_err(doing("writing as somebody else"))?;
             connection.close().await
         }

@@ -134,7 +134,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer; nothing but time is lost then.
     pub async fn tell(&self) -> Result<()> {
-        let Pool::Postgres(pool) = &self.0.pool else { return Ok(()) };
+        let Pool::Postgres(pool, _) = &self.0.pool else { return Ok(()) };
         match self.wake().untold() {
             Some(payload) => notify(pool, &payload).await,
             None => Ok(()),
@@ -143,7 +143,7 @@ impl Store {
 
     /// Passes hints on between processes until stopped. On SQLite there is nothing to do: other processes poll.
     pub async fn relay(&self, stop: CancellationToken) {
-        let Pool::Postgres(pool) = &self.0.pool else { return };
+        let Pool::Postgres(pool, _) = &self.0.pool else { return };
         tokio::join!(self.relay_out(pool, &stop), self.relay_in(pool, &stop));
     }
 

@@ -33,6 +33,37 @@ impl Cluster {
         cluster
     }
 
+    /// A server that follows another, which waits for it with each commit from now on: it has all that was answered.
+    pub(crate) fn standby_of(primary: &Self) -> Self {
+        let cluster = Self::new();
+        let host = primary.folder.path().to_str().unwrap();
+        cluster.run(
+            "pg_basebackup",
+            &["--pgdata=data", "--write-recovery-conf", "--checkpoint=fast", "--username=reveille", "--host", host],
+        );
+        cluster.start();
+        primary.run(
+            "psql",
+            &[
+                &primary.url(),
+                "--command=alter system set synchronous_standby_names = '*'",
+                "--command=select pg_reload_conf()",
+            ],
+        );
+        cluster
+    }
+
+    /// From now on it takes writes, and follows nobody.
+    pub(crate) fn promote(&self) {
+        self.run("pg_ctl", &["promote", "--wait", "--pgdata=data"]);
+    }
+
+    /// One URL for two servers.
+    pub(crate) fn url_of_both(&self, other: &Self) -> String {
+        let [one, two] = [self, other].map(|cluster| cluster.folder.path().to_str().unwrap().replace('/', "%2F"));
+        format!("postgres://reveille@{one},{two}/postgres?target_session_attrs=read-write")
+    }
+
     pub(crate) fn start(&self) {
         self.run("pg_ctl", &["start", "--wait", "--pgdata=data", "--log=log"]);
     }
@@ -83,6 +114,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if !self.folder.path().join("data/postmaster.pid").exists() {
+            return;
+        }
         let stopped = self.command("pg_ctl", &["stop", "--mode=immediate", "--pgdata=data"]).status();
         assert!(stopped.unwrap().success() || std::thread::panicking(), "the server did not stop");
     }

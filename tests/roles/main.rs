@@ -17,6 +17,7 @@ mod cancelling;
 mod capacity;
 mod ends;
 mod events;
+mod failover;
 mod hints;
 mod inside;
 mod limits;

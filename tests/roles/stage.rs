@@ -76,6 +76,11 @@ pub(crate) async fn run_on_own_server(test: impl AsyncFnOnce(Stage)) {
     play(Ground::own().await, test).await;
 }
 
+/// Runs one test on a PostgreSQL server with a standby, under a URL that names both.
+pub(crate) async fn run_with_standby(test: impl AsyncFnOnce(Stage)) {
+    play(Ground::pair().await, test).await;
+}
+
 async fn play(ground: Ground, test: impl AsyncFnOnce(Stage)) {
     log::listen();
     let stage = Stage::new(ground).await;
@@ -99,6 +104,11 @@ impl Stage {
     /// The server, if it is this test's own.
     pub(crate) fn server(&self) -> &Cluster {
         self.home.server()
+    }
+
+    /// The primary ends at once, and its standby takes its place.
+    pub(crate) fn fail_over(&self) {
+        self.home.fail_over();
     }
 
     /// A store as another process would have it.

@@ -5,12 +5,12 @@
 //! one replica's own says anything, so it is marked by a setting that is given as it begins. A pooler refuses that or
 //! leaves it out. Who has no mark presents no session, and sees none of the others'.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
 use super::{Incarnation, Peer, PeerRow, peers};
 use crate::{
     error::Result,
-    store::{Db, Store, Url, doing},
+    store::{Db, Pool, Store, doing},
 };
 
 /// On PostgreSQL a connection outside the pool. SQLite has one writer, whose queue is fair: a connection of its own would
@@ -107,11 +107,15 @@ impl Store {
     /// # Errors
     /// If the database cannot be reached.
     pub async fn alone(&self, me: Incarnation) -> Result<Alone> {
-        match self.url() {
-            Url::Sqlite(_) => Ok(Alone::Sqlite(self.clone())),
-            Url::Postgres(text) => {
-                let options = Url::postgres_options(text)?.options([("reveille.incarnation", me.0)]);
-                let mut connection = PgConnection::connect_with(&options).await.map_err(doing("connecting"))?;
+        match &self.0.pool {
+            Pool::Sqlite { .. } => Ok(Alone::Sqlite(self.clone())),
+            Pool::Postgres(pool, hosts) => {
+                let marked = hosts.clone().map(|options| options.options([("reveille.incarnation", me.0)]));
+                let (mut connection, at) = marked.connect().await.map_err(doing("connecting"))?;
+                if hosts.are_several() {
+                    // What works goes the same way from now on.
+                    pool.set_connect_options(hosts.at(at));
+                }
                 let is_own = present(&mut connection, me).await.map_err(doing("presenting a session"))?;
                 Ok(Alone::Postgres(connection, is_own))
             }

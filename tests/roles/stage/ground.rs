@@ -11,6 +11,8 @@ use super::{
 pub(super) enum Ground {
     Shared(Home),
     Own(Cluster),
+    /// A server and one that follows it.
+    Pair(Cluster, Cluster),
 }
 
 impl Ground {
@@ -24,17 +26,33 @@ impl Ground {
         ground
     }
 
+    pub(super) async fn pair() -> Self {
+        let primary = Cluster::primary();
+        Store::migrate(&Url::Postgres(primary.url())).await.unwrap();
+        let standby = Cluster::standby_of(&primary);
+        Self::Pair(primary, standby)
+    }
+
     pub(super) fn url(&self) -> Url {
         match self {
             Self::Shared(home) => home.url(),
             Self::Own(cluster) => Url::Postgres(cluster.url()),
+            // The standby first, so that everybody has to pass it over.
+            Self::Pair(primary, standby) => Url::Postgres(standby.url_of_both(primary)),
         }
+    }
+
+    /// The primary ends at once, and its standby takes its place.
+    pub(super) fn fail_over(&self) {
+        let Self::Pair(primary, standby) = self else { panic!("nobody follows that server") };
+        primary.stop("immediate");
+        standby.promote();
     }
 
     pub(super) fn server(&self) -> &Cluster {
         match self {
             Self::Shared(_) => panic!("a server that others use is left alone"),
-            Self::Own(cluster) => cluster,
+            Self::Own(cluster) | Self::Pair(cluster, _) => cluster,
         }
     }
 

@@ -1,0 +1,156 @@
+//! The hosts that a URL names, and which of them takes writes now.
+//!
+//! `postgres://user@one,two:5433/app` names two servers of which one is the primary: it may be the other tomorrow. The rule:
+//! a connection counts only if its server is not in recovery, and whoever connects tries them in turn. The driver knows
+//! of one host a URL, so the list is read here.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+
+use crate::error::{Error, Result};
+
+/// How long one of several hosts may take to let us in before the next is tried: one that is off answers nothing.
+const TRY: Duration = Duration::from_secs(1);
+
+/// How to reach each host of a URL, in its order.
+#[derive(Clone, Debug)]
+pub(super) struct Hosts(Vec<PgConnectOptions>);
+
+impl Hosts {
+    /// Reads a URL.
+    pub(super) fn of(text: &str) -> Result<Self> {
+        let (text, attributes) = without(text, "target_session_attrs");
+        if let Some(attributes) = attributes.filter(|attributes| !["read-write", "primary"].contains(attributes)) {
+            return Err(Error::Invalid(format!(
+                "the database URL asks for a server that is {attributes}: only one that takes writes can be used, so say target_session_attrs=read-write or nothing"
+            )));
+        }
+        let options = |text: &String| {
+            PgConnectOptions::from_str(text)
+                .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))
+        };
+        one_each(&text).iter().map(options).collect::<Result<_>>().map(Self)
+    }
+
+    /// Whether there is a choice.
+    pub(super) fn are_several(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// Each, as it is reached.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PgConnectOptions> {
+        self.0.iter()
+    }
+
+    /// Each with what `more` adds.
+    pub(super) fn map(self, more: impl Fn(PgConnectOptions) -> PgConnectOptions) -> Self {
+        Self(self.0.into_iter().map(more).collect())
+    }
+
+    /// Connects to the first of them that takes writes, and says which that is; where there is but one, to that.
+    ///
+    /// # Errors
+    /// What the last of them said.
+    pub(super) async fn connect(&self) -> Result<(PgConnection, usize), sqlx::Error> {
+        let mut refused = sqlx::Error::Configuration("the database URL names no host".into());
+        for (at, options) in self.0.iter().enumerate() {
+            if !self.are_several() {
+                return options.connect().await.map(|connection| (connection, at));
+            }
+            match tokio::time::timeout(TRY, try_one(options)).await {
+                Ok(Ok(connection)) => return Ok((connection, at)),
+                Ok(Err(error)) => refused = error,
+                Err(late) => refused = sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, late)),
+            }
+        }
+        Err(refused)
+    }
+
+    /// How to reach one of them.
+    pub(super) fn at(&self, at: usize) -> PgConnectOptions {
+        self.0[at].clone()
+    }
+
+    /// How to reach the one that takes writes now; where there is but one, that.
+    ///
+    /// # Errors
+    /// If none does, or none can be reached.
+    pub(super) async fn primary(&self) -> Result<PgConnectOptions, sqlx::Error> {
+        if !self.are_several() {
+            return Ok(self.at(0));
+        }
+        let (connection, at) = self.connect().await?;
+        connection.close().await?;
+        Ok(self.at(at))
+    }
+}
+
+async fn try_one(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    if is_in_recovery(&mut connection).await? {
+        let said = format!("{} is in recovery (a standby, or still starting)", options.get_host());
+        return Err(sqlx::Error::Io(std::io::Error::other(said)));
+    }
+    Ok(connection)
+}
+
+/// Whether a server follows another, and takes no writes.
+pub(super) async fn is_in_recovery(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await
+}
+
+/// The URL once for each host that it names.
+fn one_each(text: &str) -> Vec<String> {
+    let Some((scheme, rest)) = text.split_once("://") else { return vec![text.to_owned()] };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    // A password may have commas, but no @ that is not encoded.
+    let (user, hosts) = authority.rsplit_once('@').map_or((None, authority), |(user, hosts)| (Some(user), hosts));
+    let at = user.map_or_else(String::new, |user| format!("{user}@"));
+    hosts.split(',').map(|host| format!("{scheme}://{at}{host}{path}")).collect()
+}
+
+/// The URL without one of its parameters, and what that was.
+fn without<'a>(text: &'a str, parameter: &str) -> (String, Option<&'a str>) {
+    let Some((before, query)) = text.split_once('?') else { return (text.to_owned(), None) };
+    let is_it = |pair: &&str| pair.split_once('=').is_some_and(|(name, _)| name == parameter);
+    let value = query.split('&').find(is_it).and_then(|pair| pair.split_once('=')).map(|(_, value)| value);
+    let others = query.split('&').filter(|pair| !is_it(pair)).collect::<Vec<_>>().join("&");
+    let separator = if others.is_empty() { "" } else { "?" };
+    (format!("{before}{separator}{others}"), value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(text: &str) -> Vec<(String, u16)> {
+        Hosts::of(text).unwrap().iter().map(|options| (options.get_host().to_owned(), options.get_port())).collect()
+    }
+
+    #[test]
+    fn every_host_of_a_list_is_read_with_its_port() {
+        let of = |host: &str, port| (host.to_owned(), port);
+        assert_eq!(places("postgres://me:a,b@one/app"), [of("one", 5432)]);
+        assert_eq!(
+            places("postgres://me@one,two:5433/app?target_session_attrs=read-write&sslmode=disable"),
+            [of("one", 5432), of("two", 5433)]
+        );
+    }
+
+    #[test]
+    fn what_is_not_about_hosts_is_the_same_for_each() {
+        let hosts = Hosts::of("postgres://me:secret@one,two/app?options[search_path]=mine").unwrap();
+        for options in hosts.iter() {
+            assert_eq!((options.get_username(), options.get_database()), ("me", Some("app")));
+            assert_eq!(options.get_options(), Some("-c search_path=mine"));
+        }
+    }
+
+    #[test]
+    fn a_server_that_only_reads_cannot_be_asked_for() {
+        let refused = Hosts::of("postgres://me@one,two/app?target_session_attrs=any").unwrap_err();
+        assert!(refused.to_string().contains("target_session_attrs=read-write"), "{refused}");
+    }
+}
