@@ -26,6 +26,7 @@ pub mod wake;
 
 pub mod advance;
 mod connect;
+mod durability;
 mod enqueue;
 mod failure;
 mod hosts;

@@ -1,8 +1,8 @@
-//! What does not move by itself, for those who ask what is wrong.
+//! What does not move by itself, or may be lost, for those who ask what is wrong.
 
 use serde::Serialize;
 
-use super::{Db, Store, doing, each, queue, replica};
+use super::{Db, Store, doing, durability, each, queue, replica};
 use crate::{clock::millis, error::Result, kind};
 
 /// Something that does not move by itself, and how much of it there is, counted up to 1,000.
@@ -56,6 +56,7 @@ impl Findings {
         found.triggers(db, &triggerers, now).await?;
         found.paused_queues(db).await?;
         found.left_to_people(db).await?;
+        found.0.extend(durability::examine(db).await?);
         Ok(found.0)
     }
 

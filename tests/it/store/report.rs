@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reveille::{
-    NewTask, defer,
+    NewTask, Url, defer,
     id::{BatchId, TaskId},
     store::{
         replica::{self, Card, Role},
@@ -211,5 +211,21 @@ both!(
         stage.join(Role::Triggerer, "other_fake").await;
         let problems = stage.problems().await;
         assert!(problems.len() == 1 && problems[0].contains("yet to be undone"), "{problems:?}");
+    }
+);
+
+on_postgres!(
+    async fn commits_that_a_crash_can_lose_are_told_of_and_no_problem(stage: Stage) {
+        let told = async || {
+            let findings = stage.another().await.examine().await.unwrap();
+            findings.into_iter().filter(|finding| finding.what.contains("synchronous_commit")).collect::<Vec<_>>()
+        };
+        assert_eq!(told().await, []);
+        let Url::Postgres(url) = stage.store.url() else { unreachable!() };
+        let name = url.rsplit('/').next().unwrap();
+        stage.meddle(format!("alter database {name} set synchronous_commit = off")).await;
+        let told = told().await;
+        assert_eq!(told.len(), 1);
+        assert!(!told[0].is_problem && told[0].advice.contains("a second outcome"), "{told:?}");
     }
 );
