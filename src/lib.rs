@@ -8,7 +8,7 @@
 //! - what every replica is and does: [`presence`] (beats, parking, being gone), `outage` (the one shape of every loop),
 //!   `upkeep` (timers, deadlines, rescue, retention), [`lag`] (how late things were);
 //! - roles: [`triggerer`], [`worker`], which never import one another and meet in the database;
-//! - edge: [`demo`], [`bench`], `outside` (what both wait for), `telemetry`, [`cli`].
+//! - edge: [`demo`], [`mod@bench`], `outside` (what both wait for), `telemetry`, [`cli`].
 
 pub mod clock;
 pub mod error;
