@@ -159,16 +159,14 @@ impl Facts<'_> {
 
     fn active(&self, wait: &Waiting) -> Why {
         let since = time::since(wait.since, self.now_ms);
-        let (kinds, deadline) = (wait.kind.replace('+', " and "), self.deadline(wait));
+        let (trigger, deadline) = (trigger(&wait.kind), self.deadline(wait));
         if let Some(holder) = wait.holder {
             let name = self.fleet.name(holder);
             if self.is_live(wait.holder) {
-                return because(format!(
-                    "has waited for {since} for its {kinds} trigger, which {name} checks{deadline}"
-                ));
+                return because(format!("has waited for {since} for its {trigger}, which {name} checks{deadline}"));
             }
             return because(format!(
-                "waits for its {kinds} trigger, whose holder, {name}, is gone or shows no life{deadline}"
+                "waits for its {trigger}, whose holder, {name}, is gone or shows no life{deadline}"
             ))
             .advice(format!("a live triggerer takes it over{}", self.if_no_triggerer()));
         }
@@ -178,7 +176,7 @@ impl Facts<'_> {
             .filter(|triggerer| has(triggerer, &wait.kind) && serves(triggerer, &self.task.brief.queue))
             .copied()
             .collect();
-        let waits = format!("has waited for {since} for its {kinds} trigger");
+        let waits = format!("has waited for {since} for its {trigger}");
         if triggerers.is_empty() {
             return because(format!(
                 "{waits}, and no triggerer is live to check it{}{deadline}",
@@ -288,5 +286,13 @@ impl Facts<'_> {
 
     fn if_no_triggerer(&self) -> &'static str {
         if self.fleet.live(Role::Triggerer).is_empty() { ", and none is there: start one" } else { "" }
+    }
+}
+
+/// A trigger by its kinds: with others inside it has several.
+fn trigger(kinds: &str) -> String {
+    match kinds.rsplit_once('+') {
+        None => format!("{kinds} trigger"),
+        Some((first, last)) => format!("trigger of {} and {last}", first.replace('+', ", ")),
     }
 }

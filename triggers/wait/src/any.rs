@@ -105,12 +105,22 @@ struct Lane<'a> {
     is_running: bool,
     pace: Pace,
     memory: Memory,
+    /// What this look at it saw, or why it could not tell.
+    said: Option<String>,
 }
 
 struct Looked {
     lane: usize,
     cx: Context,
     answer: Result<Answer, Error>,
+}
+
+impl Lane<'_> {
+    /// What it saw at this look, or that it could not tell at an earlier one and backs off.
+    fn told(&self) -> Option<String> {
+        let said = self.said.as_deref().or((self.pace.failures > 0).then_some("could not tell"));
+        said.map(|said| format!("{}: {said}", self.name))
+    }
 }
 
 /// One look at all of them.
@@ -120,7 +130,8 @@ struct Race<'a> {
     running: FuturesUnordered<BoxFuture<'a, Looked>>,
     /// From then on nothing more is begun, so that the look comes to an end; none if one lasts.
     until: Option<Timestamp>,
-    errors: Vec<(&'a str, Error)>,
+    /// Whether one of those looked at could not tell.
+    has_erred: bool,
 }
 
 impl<'a> Race<'a> {
@@ -133,9 +144,10 @@ impl<'a> Race<'a> {
             is_running: false,
             pace: kept.paces.remove(name).unwrap_or_default(),
             memory: kept.memories.remove(name).unwrap_or_default(),
+            said: None,
         });
         let until = any.time_out().map(|_| later(cx.now(), any.longest()));
-        Self { cx, lanes: lanes.collect(), running: FuturesUnordered::new(), until, errors: Vec::new() }
+        Self { cx, lanes: lanes.collect(), running: FuturesUnordered::new(), until, has_erred: false }
     }
 
     async fn run(mut self) -> Result<Answer, Error> {
@@ -194,10 +206,7 @@ impl<'a> Race<'a> {
         let Looked { lane, cx, answer } = looked;
         let (now, lane) = (cx.now(), &mut self.lanes[lane]);
         lane.is_running = false;
-        self.errors.retain(|(name, _)| *name != lane.name);
-        if let Some(said) = cx.said() {
-            self.cx.say(format!("{}: {said}", lane.name));
-        }
+        lane.said = cx.said();
         let event = match answer {
             Ok(Answer::Fire(event)) => Some(event),
             Ok(Answer::NotYet) => {
@@ -210,7 +219,8 @@ impl<'a> Race<'a> {
                 let again = || later(now, back_off(interval, lane.pace.failures, error.retry_after()));
                 lane.pace.is_dead = error.is_fatal();
                 lane.pace.due = Some(if error.is_fatal() { Timestamp::MAX } else { again() });
-                self.errors.push((lane.name, error));
+                lane.said = Some(error.to_string());
+                self.has_erred = true;
                 None
             }
         };
@@ -230,11 +240,11 @@ impl<'a> Race<'a> {
         })
     }
 
-    fn not_yet(mut self) -> Result<Answer, Error> {
-        let told: Vec<String> = self.errors.drain(..).map(|(name, error)| format!("{name}: {error}")).collect();
-        let told = told.join("; ");
+    fn not_yet(self) -> Result<Answer, Error> {
+        let said: Vec<String> = self.lanes.iter().filter_map(Lane::told).collect();
+        let said = said.join("; ");
         if self.lanes.iter().all(|lane| lane.pace.is_dead) {
-            return Err(Error::fatal(told));
+            return Err(Error::fatal(said));
         }
         let (mut live, mut blind) = (0, 0);
         for lane in self.lanes.iter().filter(|lane| !lane.is_passive && !lane.pace.is_dead) {
@@ -242,13 +252,13 @@ impl<'a> Race<'a> {
             blind += u32::from(lane.pace.failures > 0);
         }
         self.cx.look_again_at(self.lanes.iter().filter_map(|lane| lane.pace.due).min().unwrap_or(Timestamp::MAX));
-        let cx = self.cx;
+        let (cx, has_erred) = (self.cx, self.has_erred);
         self.keep();
-        if live > 0 && blind == live && !told.is_empty() {
-            return Err(Error::again(told));
+        if has_erred && live > 0 && blind == live {
+            return Err(Error::again(said));
         }
-        if !told.is_empty() {
-            cx.say(told);
+        if !said.is_empty() {
+            cx.say(said);
         }
         Ok(Answer::NotYet)
     }
