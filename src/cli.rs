@@ -146,7 +146,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 /// Links crates that bring triggers or tasks. A crate that no code names is left out of the binary, silently, and so is
-/// what it registers; `reveille kinds` lists what is in it.
+/// what it registers; the lint `unused_crate_dependencies` finds it, and `reveille kinds` lists what is in the binary.
 ///
 /// ```no_run
 /// reveille::link!(reveille_file, reveille_wait);

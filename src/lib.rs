@@ -10,6 +10,9 @@
 //! - roles: [`triggerer`], [`worker`], which never import one another and meet in the database;
 //! - edge: [`demo`], [`mod@bench`], `outside` (what both wait for), `telemetry`, [`cli`].
 
+// A crate of triggers that nobody names here would not be in the binary.
+#![cfg_attr(not(test), deny(unused_crate_dependencies))]
+
 pub mod clock;
 pub mod error;
 pub mod id;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use reveille::{
     NewTask, defer, done, done_with,
-    trigger::{Answer, Event, Receipt},
+    trigger::{Answer, Event, Receipt, typetag},
     triggerer, worker,
 };
 
@@ -92,7 +92,7 @@ struct CleansUpSlowly {
     every: u64,
 }
 
-#[reveille::trigger::typetag::serde(name = "cleans_up_slowly")]
+#[typetag::serde(name = "cleans_up_slowly")]
 #[reveille::trigger::async_trait]
 impl reveille::trigger::Trigger for CleansUpSlowly {
     async fn check(&self, _: &reveille::trigger::Context) -> Result<Answer, reveille::trigger::Error> {
