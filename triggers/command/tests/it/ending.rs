@@ -1,7 +1,10 @@
 //! That nothing of a run is left, however it ends.
 
 use reveille_command::Command;
-use reveille_trigger::{Outcome, Trigger};
+use reveille_trigger::{
+    Outcome, Trigger,
+    checks::{may_be_dropped, never_blocks},
+};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::unix::pipe, runtime::Runtime};
 
@@ -104,4 +107,11 @@ async fn fifty_runs_at_a_time_end_as_they_should() {
         let (number, outcome) = run.await.expect("a run");
         assert_eq!(outcome, Outcome::Resume(json!(number)));
     }
+}
+
+#[tokio::test]
+async fn a_run_may_be_dropped_wherever_it_waits_and_holds_up_no_thread() {
+    let allowed = || context(json!({"allow": ["/bin/sh"]}));
+    assert!(may_be_dropped(&shell("echo done"), allowed).await > 0);
+    never_blocks(&shell("sleep 1"), allowed).await.expect("an answer");
 }

@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use reveille_file::File;
+use reveille_trigger::{Context, Memory, Timestamp, checks::may_be_dropped};
 
 use crate::stage::{SECOND, Stage, fired};
 
@@ -162,4 +163,14 @@ async fn a_directory_settles_when_entries_no_longer_come() {
     stage.modified("in", 2);
     stage.turn_clock(2 * SECOND);
     assert_eq!(stage.settle(&file).await, fired([("in", 0)]));
+}
+
+#[tokio::test]
+async fn a_look_may_be_dropped_wherever_it_waits() {
+    let stage = Stage::new();
+    stage.write("a.csv", "");
+    let context = || Context::new(|| Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, Memory::default());
+    for pattern in ["a.csv", "**/*.csv"] {
+        may_be_dropped(&File::matching(stage.path(pattern)).settle(Duration::ZERO), context).await;
+    }
 }

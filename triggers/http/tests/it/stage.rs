@@ -60,12 +60,21 @@ impl Stage {
         error.to_string()
     }
 
-    pub(crate) async fn try_check(&mut self, http: &Http) -> Result<Seen, Error> {
-        http.validate().expect("a spec that can work");
+    /// What a check is given that none went before.
+    pub(crate) fn context(&self) -> Context {
+        self.context_with(Memory::default())
+    }
+
+    fn context_with(&self, memory: Memory) -> Context {
         let now_ms = Arc::clone(&self.now_ms);
         let now = move || Timestamp::from_millisecond(now_ms.load(Ordering::Relaxed)).expect("a time");
+        Context::new(now, Timestamp::UNIX_EPOCH, memory).with_config(self.config.clone())
+    }
+
+    pub(crate) async fn try_check(&mut self, http: &Http) -> Result<Seen, Error> {
+        http.validate().expect("a spec that can work");
         let memory = self.memory.take().unwrap_or_default();
-        let cx = Context::new(now, Timestamp::UNIX_EPOCH, memory).with_config(self.config.clone());
+        let cx = self.context_with(memory);
         let answer = http.check(&cx).await;
         self.memory = Some(cx.into_memory());
         Ok(match answer? {

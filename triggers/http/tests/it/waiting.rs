@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use reveille_http::{Condition, Http};
+use reveille_trigger::checks::{may_be_dropped, never_blocks};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpListener, sync::oneshot};
 
 use crate::{
-    server::{Server, answer},
+    server::{Reply, Server, answer},
     stage::{Seen, Stage},
 };
 
@@ -111,4 +112,14 @@ async fn a_server_that_holds_the_request_is_waited_for() {
     happened.await.expect("something to happen");
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.expect("an answer");
     assert_eq!(look.await.expect("a look").body, json!("done"));
+}
+
+#[tokio::test]
+async fn a_look_may_be_dropped_wherever_it_waits_and_holds_up_no_thread() {
+    let stage = Stage::new();
+    let server = Server::saying(answer(200, &[], "done")).await;
+    assert!(may_be_dropped(&Http::get(server.url("/")), || stage.context()).await > 0);
+    let server = Server::saying(Reply::Hang(Vec::new())).await;
+    let late = Http::get(server.url("/")).time_out(SECOND);
+    never_blocks(&late, || stage.context()).await.expect_err("no answer in time");
 }

@@ -1,7 +1,7 @@
 //! That what is notified is heard, and that nothing is missed around it.
 
 use reveille_sql::{Heard, Listen};
-use reveille_trigger::{Error, Trigger};
+use reveille_trigger::{Error, Trigger, checks::may_be_dropped};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::{net::TcpSocket, task::JoinHandle};
@@ -169,4 +169,12 @@ async fn a_server_that_is_not_there_may_be_tried_again_and_others_than_postgresq
 fn a_check_lasts() {
     assert_eq!(Listen::on("shop", "orders").time_out(), None);
     assert_eq!(Listen::on("shop", "orders").destination(), None);
+}
+
+#[tokio::test]
+async fn a_check_may_be_dropped_wherever_it_waits() {
+    let stage = Stage::postgres().await;
+    let listen = Listen::on(&stage.name, &stage.name).look("select 1 as it");
+    assert!(may_be_dropped(&listen, || stage.context()).await > 0);
+    stage.end().await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reveille_trigger::checks::{may_be_dropped, never_blocks};
 use serde_json::{Value, json};
 
 use crate::stage::{Kind, Stage};
@@ -147,6 +148,13 @@ each! {
             assert!(!error.is_fatal() && error.to_string().contains("took longer than `time_out`"), "{error}");
         }
         assert!(stage.look(&stage.query("select 1 as it")).await.expect("an answer").is_some());
+        let sql = sql.within(Duration::from_secs(1));
+        never_blocks(&sql, || stage.context()).await.expect_err("an error");
+    }
+
+    async fn a_look_may_be_dropped_wherever_it_waits(stage: Stage) {
+        stage.run("insert into TABLE values (1, true, 'a')").await;
+        assert!(may_be_dropped(&stage.query("select id, note from TABLE"), || stage.context()).await > 0);
     }
 
     async fn many_looks_share_a_few_connections(stage: Stage) {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use reveille_tcp::{Accepted, Tcp};
-use reveille_trigger::{Answer, Context, Error, Memory, Outcome, Timestamp, Trigger};
+use reveille_trigger::{Answer, Context, Error, Memory, Outcome, Timestamp, Trigger, checks::may_be_dropped};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpSocket, TcpStream},
@@ -19,9 +19,13 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+fn context() -> Context {
+    Context::new(|| Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, Memory::default())
+}
+
 /// One look: who accepted.
 async fn look(tcp: &Tcp) -> Result<Option<SocketAddr>, Error> {
-    let cx = Context::new(|| Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, Memory::default());
+    let cx = context();
     let answer = timeout(LONG, tcp.check(&cx)).await.expect("an answer in time")?;
     Ok(match answer {
         Answer::NotYet => None,
@@ -89,4 +93,10 @@ async fn an_ipv6_address_is_looked_at_where_there_is_one() {
     let Ok(listener) = TcpListener::bind("[::1]:0").await else { return };
     let address = listener.local_addr().expect("its address");
     assert_eq!(look(&Tcp::new("::1", address.port())).await.expect("an answer"), Some(address));
+}
+
+#[tokio::test]
+async fn a_look_may_be_dropped_wherever_it_waits() {
+    let (_listener, address) = listener().await;
+    assert!(may_be_dropped(&Tcp::new("localhost", address.port()), context).await > 0);
 }
