@@ -4,6 +4,7 @@ mod bench;
 mod configuration;
 mod demo;
 mod keys;
+mod plugin;
 mod refusals;
 mod round_trip;
 mod serving;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -17,9 +17,13 @@ use crate::stage::{Backend, admin_url};
 /// How often something is asked for before it counts as not happening. Each time takes a process, which is a while.
 const PATIENCE: usize = 1_000;
 
+/// The binary of this project.
+const STOCK: &str = env!("CARGO_BIN_EXE_reveille");
+
 /// A folder with nothing in it, and an environment with nothing in it but what a test puts there.
 #[derive(Debug)]
 pub(super) struct Shell {
+    binary: PathBuf,
     folder: TempDir,
     variables: Vec<(String, String)>,
     server: Option<Server>,
@@ -36,7 +40,12 @@ pub(super) struct Answer {
 impl Shell {
     /// On nothing yet.
     pub(super) fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), variables: Vec::new(), server: None }
+        Self { binary: STOCK.into(), folder: TempDir::new().unwrap(), variables: Vec::new(), server: None }
+    }
+
+    /// In which `reveille` is another binary.
+    pub(super) fn of(self, binary: PathBuf) -> Self {
+        Self { binary, ..self }
     }
 
     /// On a database that is migrated, where what is temporary is in the folder as well.
@@ -72,7 +81,11 @@ impl Shell {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        self.command_of(&self.binary, arguments)
+    }
+
+    fn command_of(&self, binary: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.folder.path()).env_clear().envs(self.variables.iter().cloned());
         command
     }
@@ -132,8 +145,16 @@ impl Shell {
 
     /// Types a command that stays, and goes on once it says `ready`.
     pub(super) fn start(&self, arguments: &[&str], ready: &str) -> Process<'_> {
+        self.spawn(self.command(arguments), ready)
+    }
+
+    /// The same, with the binary of this project.
+    pub(super) fn start_stock(&self, arguments: &[&str], ready: &str) -> Process<'_> {
+        self.spawn(self.command_of(STOCK.as_ref(), arguments), ready)
+    }
+
+    fn spawn(&self, mut command: Command, ready: &str) -> Process<'_> {
         let log = self.path(&format!("log-{}", Uuid::now_v7()));
-        let mut command = self.command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         let process = Process { child: command.spawn().unwrap(), log, shell: self };
         process.wait_for_log(ready);

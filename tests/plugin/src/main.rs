@@ -1,0 +1,3 @@
+//! Reveille, with what Acme brings.
+
+reveille::main!(acme_tasks, acme_triggers);
