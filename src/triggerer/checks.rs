@@ -41,6 +41,9 @@ use crate::{
 /// How soon a parked replica looks whether it still is.
 const PARKED: Duration = Duration::from_millis(100);
 
+/// What falls due within this time is begun together: waking up for each by itself costs more than many of the checks do.
+const GATHERED: Duration = Duration::from_millis(10);
+
 /// How long a trigger may be overdue and still be checked at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -193,7 +196,7 @@ impl<'a> Checks<'a> {
             };
             match self.schedule.next(now, claim) {
                 Next::Begin(begin) => self.start(begin),
-                Next::At(at) => return Duration::from_millis((at - now).cast_unsigned()),
+                Next::At(at) => return Duration::from_millis((at - now).cast_unsigned()).max(GATHERED),
                 Next::Nothing => break,
             }
         }
