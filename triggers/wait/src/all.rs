@@ -24,7 +24,7 @@ use crate::inside::{self, Kept, MARGIN, Named, Reasons};
 ///   another holds the whole up; nor has one whose check lasts, because a look must come to an end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct All(Named);
+pub struct All(#[serde(deserialize_with = "inside::read")] Named);
 
 impl All {
     /// All of several, each under its name.

@@ -24,7 +24,7 @@ use crate::inside::{self, Kept, MARGIN, Named, Pace, Reasons, later};
 /// - One that cannot tell is an error once none of those with checks to make can.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Any(Named);
+pub struct Any(#[serde(deserialize_with = "inside::read")] Named);
 
 impl Any {
     /// The first of several, each under its name.

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt, future::join_all};
 use reveille_trigger::{Context, Error, Key, Memory, Receipt, Spacing, Timestamp, Trigger, Wait, pace::jittered};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 
 /// Triggers by the names that their spec gives them.
 pub(crate) type Named = BTreeMap<String, Box<dyn Trigger>>;
@@ -34,6 +36,16 @@ pub(crate) struct Pace {
     pub(crate) failures: u32,
     /// It has said that it can never fire.
     pub(crate) is_dead: bool,
+}
+
+/// Reads them, and says of one that does not read which it is.
+pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> {
+    let written = BTreeMap::<String, Value>::deserialize(deserializer)?;
+    let read = |(name, spec)| match Deserialize::deserialize(spec) {
+        Ok(trigger) => Ok((name, trigger)),
+        Err(error) => Err(D::Error::custom(format_args!("{name}: {error}"))),
+    };
+    written.into_iter().map(read).collect()
 }
 
 /// Refuses names that nobody could use, and what can never work inside.
