@@ -126,7 +126,12 @@ async fn run(plan: &Plan, folder: &Path) -> Ran {
         stored.history.len(),
         plan.faults.len()
     );
-    let findings = replicas.iter().flat_map(|replica| replica.findings()).collect();
+    let mut findings: Vec<String> = replicas.iter().flat_map(|replica| replica.findings()).collect();
+    let crashed = stored.history.iter().filter(|moved| moved.why == "crashed").count();
+    eprintln!("{crashed} step(s) were lost with their worker");
+    if crashed == 0 || taken == 0 {
+        findings.push("nothing was lost with any worker, or no snapshot was taken: this shows nothing".to_owned());
+    }
     store.close().await;
     Ran { evidence: Evidence { asked, holdings, ..stored }, findings }
 }

@@ -16,7 +16,7 @@ pub(crate) const REPLICAS: usize = TRIGGERERS + WORKERS;
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
 /// How many tasks are added in one transaction.
-pub(crate) const TOGETHER: usize = 250;
+pub(crate) const TOGETHER: usize = 100;
 
 /// How long anything waits at most in a long run.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -54,6 +54,8 @@ pub(crate) enum Shape {
     BeginsLater,
     /// Defers three times.
     Hops,
+    /// Works for a while, so that whoever comes back from the dead finds another at it.
+    Works,
     /// Waits for a signal, which is sent.
     Listens,
     /// Begins as a wait for a signal.
@@ -91,10 +93,11 @@ pub(crate) enum Shape {
 }
 
 /// Each shape with how many of a thousand tasks have it. Whoever polls is few, for it costs checks.
-const SHAPES: [(Shape, u32); 19] = [
-    (Shape::Sleeps, 370),
+const SHAPES: [(Shape, u32); 20] = [
+    (Shape::Sleeps, 355),
     (Shape::BeginsLater, 120),
     (Shape::Hops, 50),
+    (Shape::Works, 15),
     (Shape::Listens, 90),
     (Shape::BeginsListening, 40),
     (Shape::Polls, 50),

@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use reveille::{
-    Awaited, NewTask, Next, Retry, Task, TaskContext, TaskError, defer, done, done_with,
+    Awaited, NewTask, Next, Retry, Task, TaskContext, TaskError,
+    clock::Clock,
+    defer, done, done_with,
     file::{File, Found},
     id::TaskId,
     snooze,
@@ -28,6 +30,9 @@ const SHARING: usize = 5;
 const AT_ONCE: u32 = 3;
 const KEYS: usize = 20;
 
+/// How long a step works at most: longer than a lease, and short enough to end between two faults.
+const LONGEST_WORK: Duration = Duration::from_secs(3);
+
 /// Longer than any run, with all that the clock may jump.
 const EVER: Duration = Duration::from_hours(20 * 24);
 
@@ -35,6 +40,7 @@ const EVER: Duration = Duration::from_hours(20 * 24);
 pub(crate) enum Doing {
     Sleep { wait: Duration },
     Hop { left: u32, wait: Duration },
+    Work { time: Duration },
     Listen { key: String },
     Hear { word: Awaited<String> },
     Repeat,
@@ -74,6 +80,10 @@ impl Task for Doing {
             Self::Sleep { wait } => defer(Timer::after(wait)).then(Self::Finish),
             Self::Hop { left: 0, .. } | Self::Finish => done(),
             Self::Hop { left, wait } => defer(Timer::after(wait / 4)).then(Self::Hop { left: left - 1, wait }),
+            Self::Work { time } => {
+                Clock::system().sleep(time).await;
+                done()
+            }
             Self::Listen { key } => defer(Signal::new(key)).then_with(|word| Self::Hear { word }),
             Self::Hear { word } => done_with(word.get()?),
             Self::Repeat => done_with(cx.event::<String>()?),
@@ -156,6 +166,7 @@ impl Adding {
             Shape::Sleeps => plain(Doing::Sleep { wait }),
             Shape::BeginsLater => (start(&Doing::Finish).after(wait), "succeeded", None, Vec::new()),
             Shape::Hops => plain(Doing::Hop { left: 3, wait }),
+            Shape::Works => plain(Doing::Work { time: wait.min(LONGEST_WORK) }),
             Shape::Listens => (start(&Doing::Listen { key }), "succeeded", Some(json!(word)), vec![said]),
             Shape::BeginsListening => {
                 let new = start(&Doing::Repeat).when(defer(Signal::new(key)));
