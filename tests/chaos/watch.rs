@@ -71,7 +71,7 @@ pub(crate) async fn snapshots(server: &Server, stop: &CancellationToken) -> Snap
         }
         // As far apart as they should be, however long each takes; those that were missed are not made up for.
         next = (next + APART).max(clock.monotonic());
-        clock.sleep(next - clock.monotonic()).await;
+        clock.sleep(next.saturating_sub(clock.monotonic())).await;
     }
     seen
 }
