@@ -142,11 +142,12 @@ pub struct Release {
     pub known: i32,
 }
 
-/// Gives triggers of mine back: those that sleep long, or that I cannot run.
+/// Gives triggers of mine back: those that sleep long, or that I cannot run. Answers how many: what somebody else is about
+/// to change at this moment stays mine, unless that ends it.
 ///
 /// # Errors
 /// If the database does not answer: then they stay mine, and [`held`] says so.
-pub async fn release(db: &mut Db<'_>, me: Incarnation, batch: &[Release]) -> Result<()> {
+pub async fn release(db: &mut Db<'_>, me: Incarnation, batch: &[Release]) -> Result<usize> {
     match db {
         Db::Postgres(c) => {
             let query = sqlx::query(include_str!("sql/release.postgres.sql")).bind(me.0);
@@ -157,16 +158,17 @@ pub async fn release(db: &mut Db<'_>, me: Incarnation, batch: &[Release]) -> Res
                 .bind(batch.iter().map(|given| given.known).collect::<Vec<_>>())
                 .execute(&mut **c)
                 .await
-                .map(drop)
+                .map(|done| done.rows_affected() as usize)
                 .map_err(doing("releasing triggers"))
         }
         Db::Sqlite(c) => {
+            let mut count = 0;
             for Release { fence, wake_at, known } in batch {
                 let query = sqlx::query(include_str!("sql/release.sqlite.sql")).bind(me.0).bind(fence.task.0);
                 let released = query.bind(fence.generation).bind(*wake_at).bind(*known).execute(&mut **c).await;
-                released.map(drop).map_err(doing("releasing triggers"))?;
+                count += released.map_err(doing("releasing triggers"))?.rows_affected() as usize;
             }
-            Ok(())
+            Ok(count)
         }
     }
 }

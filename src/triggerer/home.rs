@@ -252,12 +252,18 @@ impl Home for DatabaseHome {
     }
 
     async fn release(&self, batch: &[Release]) -> Result<()> {
-        within("releasing triggers", async {
+        let released = within("releasing triggers", async {
             let mut tx = self.store.begin().await?;
-            trigger::release(&mut tx.db(), self.me, batch).await?;
-            tx.commit().await
+            let released = trigger::release(&mut tx.db(), self.me, batch).await?;
+            tx.commit().await?;
+            Ok(released)
         })
-        .await
+        .await?;
+        if released < batch.len() {
+            // Some may still be mine, and are run by nobody: as with one that is cancelled, it is time to compare.
+            self.store.wake().hint(Topic::Cancelled);
+        }
+        Ok(())
     }
 
     async fn report(&self, batch: &[Report]) -> Result<()> {
