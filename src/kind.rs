@@ -2,9 +2,14 @@
 //!
 //! A trigger is stored as its kind, in clear, and its spec, sealed: external tagging, split in two.
 
-use std::{collections::BTreeSet, fmt, sync::LazyLock};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::LazyLock,
+};
 
-use reveille_trigger::Trigger;
+use reveille_trigger::{Timestamp, Trigger, Wait};
 use serde::{Deserialize, de};
 use serde_json::Value;
 
@@ -89,10 +94,15 @@ pub fn parse(spec: Value) -> Result<Box<dyn Trigger>> {
     Ok(trigger)
 }
 
-/// Whether equal triggers of this form are checked once for all of them: a check that lasts would never count for whoever
-/// defers after it began, and what is taken away from a source can be given to one alone.
-pub fn shares(trigger: &dyn Trigger) -> bool {
-    trigger.share() && trigger.time_out().is_some() && !trigger.consumes()
+/// Whether equal triggers of this form are checked once for all of them. A check that lasts would never count for whoever
+/// defers after it began, what is taken away from a source can be given to one alone, and what comes under a key comes for
+/// one wait. An author's code that panics shares nothing.
+pub fn shares(trigger: &dyn Trigger, since: Timestamp) -> bool {
+    let shares = || {
+        let is_alike = trigger.time_out().is_some() && !trigger.consumes() && trigger.wait(since) == Wait::Active;
+        trigger.share() && is_alike
+    };
+    catch_unwind(AssertUnwindSafe(shares)).unwrap_or_default()
 }
 
 /// Whether `have` holds every kind of a stored set.
@@ -149,6 +159,7 @@ mod tests {
 
     use reveille_http::Http;
     use reveille_sql::Listen;
+    use reveille_trigger::{Answer, Context, Key, async_trait, typetag};
     use reveille_wait::{All, Any, NotBefore, Signal, Timer};
 
     use super::*;
@@ -176,8 +187,45 @@ mod tests {
 
     #[test]
     fn what_lasts_or_differs_from_task_to_task_is_not_shared() {
+        let shares = |trigger: &dyn Trigger| shares(trigger, Timestamp::UNIX_EPOCH);
         assert!(shares(&Http::get("http://127.0.0.1/")));
         assert!(!shares(&Listen::on("orders", "paid")));
         assert!(!shares(&Any::default().or("go", Signal::new("go"))));
+        for (odd, may) in [(Odd::Plain, true), (Odd::Keyed, false), (Odd::Consumes, false), (Odd::Panics, false)] {
+            assert_eq!(shares(&odd), may, "{odd:?}");
+        }
+    }
+
+    /// Asks to share its checks, though it may have something of its own.
+    #[derive(Debug, serde::Serialize, Deserialize)]
+    enum Odd {
+        Plain,
+        Keyed,
+        Consumes,
+        Panics,
+    }
+
+    #[typetag::serde(name = "odd")]
+    #[async_trait]
+    impl Trigger for Odd {
+        async fn check(&self, _: &Context) -> std::result::Result<Answer, reveille_trigger::Error> {
+            Ok(Answer::NotYet)
+        }
+
+        fn share(&self) -> bool {
+            assert!(!matches!(self, Self::Panics), "a bug in a trigger");
+            true
+        }
+
+        fn consumes(&self) -> bool {
+            matches!(self, Self::Consumes)
+        }
+
+        fn wait(&self, since: Timestamp) -> Wait {
+            match self {
+                Self::Keyed => Wait::Mixed { from: Some(since), keys: vec![Key::Signal("go".to_owned())] },
+                Self::Plain | Self::Consumes | Self::Panics => Wait::Active,
+            }
+        }
     }
 }

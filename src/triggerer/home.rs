@@ -9,6 +9,7 @@ use reveille_trigger::{Arrived, Receipt, Trigger};
 
 use crate::{
     aside::Aside,
+    clock::timestamp,
     error::Result,
     id::{Fence, Incarnation},
     kind,
@@ -149,10 +150,10 @@ impl DatabaseHome {
     }
 
     /// A trigger, and its spec if its checks are to be shared.
-    fn open_to_check(&self, spec: Vec<u8>) -> Result<(Box<dyn Trigger>, Option<Spec>)> {
+    fn open_to_check(&self, spec: Vec<u8>, since: i64) -> Result<(Box<dyn Trigger>, Option<Spec>)> {
         let spec = self.store.open_bytes(Purpose::Spec, spec)?;
         let trigger = kind::join(&spec)?;
-        let shared = kind::shares(&*trigger).then(|| Spec::from(spec));
+        let shared = kind::shares(&*trigger, timestamp(since)).then(|| Spec::from(spec));
         Ok((trigger, shared))
     }
 
@@ -163,7 +164,7 @@ impl DatabaseHome {
     fn read(&self, leases: Vec<Lease>) -> Leases {
         let mut read = Leases::default();
         for lease in leases {
-            let opened = self.open_to_check(lease.spec);
+            let opened = self.open_to_check(lease.spec, lease.since);
             match opened.and_then(|opened| Ok((opened, self.open_arrived(lease.arrived)?))) {
                 Ok(((trigger, shared), arrived)) => read.readable.push(Leased {
                     fence: lease.fence,
