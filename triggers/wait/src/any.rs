@@ -17,9 +17,9 @@ use crate::inside::{self, Kept, MARGIN, Named, Pace, Reasons, later};
 ///
 /// Its spec is an object of triggers by names: `{"paid": {"signal": {"key": "order-42/paid"}}, "late": {"timer": {"after": "2h"}}}`.
 ///
-/// - Each is looked at as far apart as it says, backs off by itself, and one that is slow delays no other. Of those that
-///   fire at one look that with the first name is taken, and those that only ask the clock or for what has arrived are
-///   asked first.
+/// - Each is looked at as far apart as it says, backs off by itself, and one that is slow delays no other. Those that
+///   only ask the clock or for what has arrived are asked first, in the order of their names; of the others that is taken
+///   which answers first.
 /// - One that ends the task ends it. One that can never fire is left out; the wait ends badly once none can.
 /// - One that cannot tell is an error once none of those with checks to make can.
 #[derive(Debug, Default, Serialize, Deserialize)]
