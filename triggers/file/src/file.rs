@@ -127,8 +127,10 @@ impl Trigger for File {
     async fn check(&self, cx: &Context) -> Result<Answer, Error> {
         let before: Sight = cx.recall().unwrap_or_default();
         if self.one_path().is_some_and(is_missing) {
-            if before.still.is_some() {
+            if before.look.strong_count() > 0 {
                 cx.remember(Sight { still: None, ..before });
+            } else {
+                cx.take::<Sight>();
             }
             cx.say(NOTHING);
             return Ok(Answer::NotYet);
@@ -137,7 +139,8 @@ impl Trigger for File {
         let began_at = cx.now();
         let listing = self.look(cx, before.clone()).await?;
         if listing.is_empty() {
-            cx.remember(Sight::default());
+            // What remembers something does not go dormant.
+            cx.take::<Sight>();
             cx.say(NOTHING);
             return Ok(Answer::NotYet);
         }
@@ -217,6 +220,23 @@ mod tests {
     use reveille_trigger::Memory;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_finds_nothing_leaves_nothing_so_that_the_wait_may_go_dormant() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("late").to_string_lossy().into_owned();
+        for file in [File::at(path.clone()), File::matching(format!("{path}*"))] {
+            let cx = Context::new(|| Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, Memory::default());
+            for _ in 0..2 {
+                assert!(matches!(file.check(&cx).await, Ok(Answer::NotYet)));
+                assert!(!cx.has_memory());
+            }
+            std::fs::write(&path, "").expect("written");
+            assert!(matches!(file.check(&cx).await, Ok(Answer::NotYet)) && cx.has_memory(), "it has yet to settle");
+            std::fs::remove_file(&path).expect("removed");
+            assert!(matches!(file.check(&cx).await, Ok(Answer::NotYet)) && !cx.has_memory(), "it is gone again");
+        }
+    }
 
     #[tokio::test]
     async fn a_look_that_hangs_is_not_joined_by_another() {
