@@ -27,6 +27,9 @@ use crate::{
 /// How long one clean-up may take.
 pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
 
+/// How many wait to be told of their checks. What comes and goes faster than that is not asked about.
+const LONGEST_LINE: usize = 10_000;
+
 /// The triggers that this replica holds, those being fired included, up to its capacity.
 #[derive(Debug)]
 pub(super) struct Holdings {
@@ -133,8 +136,15 @@ impl Holdings {
         let report = self.with(fence, |holding| {
             holding.record.add(check).then(|| Report { fence, checks: holding.record.checks, last: check.clone() })
         });
-        if let Some(report) = report.flatten() {
-            self.reports().push_back(report);
+        let Some(report) = report.flatten() else { return };
+        let too_many = {
+            let mut line = self.reports();
+            line.push_back(report);
+            if line.len() > LONGEST_LINE { line.pop_front() } else { None }
+        };
+        if let Some(Report { fence, .. }) = too_many {
+            // It gets in line again with its next news.
+            self.with(fence, |holding| holding.record.told());
         }
     }
 

@@ -12,9 +12,17 @@ use crate::{
     clock::millis,
     id::Fence,
     store::check::Check,
-    task::{WaitFailed, WaitFailure, cut},
+    task::{WaitFailed, WaitFailure},
     upkeep::past_deadline,
 };
+
+/// How much is kept of an error while its trigger is held, in bytes: there may be as many as triggers.
+const LONGEST_ERROR: usize = 500;
+
+fn short(mut error: String) -> String {
+    error.truncate(error.floor_char_boundary(LONGEST_ERROR));
+    error
+}
 
 /// A check that is over, without its answer.
 struct Look {
@@ -64,7 +72,7 @@ impl Checks<'_> {
                 self.warn(&look, failures, &error);
                 let wait = back_off(interval, failures, error.retry_after());
                 let wait = asked.map_or(wait, |asked| wait.min(asked));
-                let said = Some(Arc::from(cut(error.to_string())));
+                let said = Some(Arc::from(short(error.to_string())));
                 self.go_on(look, GoesOn { failures, wait: millis(wait), said }).await;
             }
         }
