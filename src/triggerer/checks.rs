@@ -169,9 +169,6 @@ impl<'a> Checks<'a> {
                 self.settle(checked).await;
             }
         }
-        for group in self.groups.drain() {
-            self.holdings.clean_up(group.trigger, group.since, group.memory);
-        }
     }
 
     /// Starts what is due, as far as there is room; answers how long nothing else will be.
@@ -223,12 +220,9 @@ impl<'a> Checks<'a> {
         let now = self.clock.now_ms();
         let groups = &mut self.groups;
         let first = self.holdings.with(fence, |holding| {
-            let subject = match &holding.shared {
+            let subject = match holding.shared.clone() {
                 None => Subject::One(fence),
-                Some(spec) => {
-                    let new = groups.join(spec, fence, holding.since, &holding.trigger, &holding.destination);
-                    Subject::Group(new?)
-                }
+                Some(spec) => Subject::Group(groups.join(&spec, holding)?),
             };
             if now - holding.wake_at < millis(AT_ONCE) {
                 return Some((subject, Duration::ZERO));

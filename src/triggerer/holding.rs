@@ -225,12 +225,15 @@ impl Holdings {
         self.aftermath.spawn(async move { clean_up_now(&*trigger, since, memory).await });
     }
 
-    /// Lets go of everything, bounded in time.
+    /// Lets go of everything, once for all who share their checks, bounded in time.
     pub(super) async fn clean_up_all(&self) {
+        let mut shared = HashSet::new();
         let held: Vec<TaskId> = self.held.iter().map(|entry| *entry.key()).collect();
         // Each in a task of its own, so that one that panics harms no other.
-        for (_, mut holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
-            self.let_go(&mut holding);
+        for (_, holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
+            if holding.shared.is_none_or(|spec| shared.insert(spec)) {
+                self.clean_up(holding.trigger, holding.since, holding.memory);
+            }
         }
         self.aftermath.close();
         if tokio::time::timeout(CLEAN_UP, self.aftermath.wait()).await.is_err() {

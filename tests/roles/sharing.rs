@@ -110,6 +110,21 @@ both!(
 );
 
 both!(
+    async fn equals_are_let_go_of_once_when_their_holder_leaves(stage: Stage) {
+        let triggerer = stage.triggerer(patient::triggerer()).await;
+        let (trigger, played) = Scripted::never();
+        let trigger = trigger.shared();
+        for _ in 0..3 {
+            begin(&stage, &trigger).await;
+        }
+        are_held(&stage, 3).await;
+        played.until(Seen::Check, 1).await;
+        triggerer.stop().await;
+        assert_eq!(played.times(Seen::CleanUp), 1);
+    }
+);
+
+both!(
     async fn equals_that_sleep_long_go_dormant_together_and_come_back(stage: Stage) {
         let (trigger, played) = Scripted::never();
         let trigger = trigger.every(Duration::from_hours(1)).shared();

@@ -8,7 +8,10 @@ use std::{collections::HashMap, sync::Arc};
 use reveille_trigger::{Memory, Timestamp, Trigger};
 
 use super::schedule::Destination;
-use crate::{id::Fence, triggerer::home::Spec};
+use crate::{
+    id::Fence,
+    triggerer::{holding::Holding, home::Spec},
+};
 
 /// One group, for as long as it has members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,28 +40,23 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Adds a member. Answers the group if it is new, and is yet to be looked at for the first time.
-    pub(super) fn join(
-        &mut self,
-        spec: &Spec,
-        member: Fence,
-        since: Timestamp,
-        trigger: &Arc<dyn Trigger>,
-        destination: &Destination,
-    ) -> Option<GroupId> {
+    /// Adds a member, which has trigger and spec in common with the others from then on. Answers the group if it is new, and
+    /// is yet to be looked at for the first time.
+    pub(super) fn join(&mut self, spec: &Spec, member: &mut Holding) -> Option<GroupId> {
         if let Some(id) = self.by_spec.get(spec) {
-            let (_, group) = self.by_id.get_mut(id).expect("each spec has its group");
-            group.members.push(member);
-            group.since = group.since.max(since);
+            let (spec, group) = self.by_id.get_mut(id).expect("each spec has its group");
+            group.members.push(member.fence);
+            group.since = group.since.max(member.since);
+            (member.shared, member.trigger) = (Some(Arc::clone(spec)), Arc::clone(&group.trigger));
             return None;
         }
         let id = GroupId(self.formed);
         self.formed += 1;
         let group = Group {
-            trigger: Arc::clone(trigger),
-            destination: destination.clone(),
-            members: vec![member],
-            since,
+            trigger: Arc::clone(&member.trigger),
+            destination: member.destination.clone(),
+            members: vec![member.fence],
+            since: member.since,
             next: None,
             memory: Memory::default(),
             failures: 0,
@@ -81,11 +79,5 @@ impl Groups {
         let (spec, group) = self.by_id.remove(&id)?;
         self.by_spec.remove(&spec);
         Some(group)
-    }
-
-    /// Takes out all of them.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Group> {
-        self.by_spec.clear();
-        std::mem::take(&mut self.by_id).into_values().map(|(_, group)| group)
     }
 }
