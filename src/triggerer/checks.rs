@@ -284,6 +284,7 @@ impl<'a> Checks<'a> {
 
     /// What a check needs of its subject. One that is no longer held is simply not checked again.
     fn take_up(&mut self, subject: Subject) -> Option<Begins> {
+        let now = self.clock.now();
         match subject {
             Subject::One(fence) => self.holdings.with(fence, |holding| {
                 holding.has_news = false;
@@ -291,7 +292,7 @@ impl<'a> Checks<'a> {
                     members: Vec::new(),
                     trigger: Arc::clone(&holding.trigger),
                     since: holding.since,
-                    memory: std::mem::take(&mut holding.memory),
+                    memory: std::mem::take(&mut holding.memory).unless_set_back(now),
                     arrived: Arc::clone(&holding.arrived),
                 }
             }),
@@ -306,7 +307,7 @@ impl<'a> Checks<'a> {
                     members: group.members.clone(),
                     trigger: Arc::clone(&group.trigger),
                     since: group.since,
-                    memory: std::mem::take(&mut group.memory),
+                    memory: std::mem::take(&mut group.memory).unless_set_back(now),
                     arrived: Arrived::default(),
                 })
             }

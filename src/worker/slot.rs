@@ -354,7 +354,7 @@ impl<'a> Look<'a> {
     }
 
     fn context(&mut self) -> Context {
-        let memory = std::mem::take(&mut self.memory);
+        let memory = std::mem::take(&mut self.memory).unless_set_back(self.attempts.store.clock().now());
         Context::new(self.now(), timestamp(self.since), memory).with_config(self.attempts.config.clone())
     }
 

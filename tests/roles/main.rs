@@ -15,6 +15,7 @@ mod agreeing;
 mod around;
 mod cancelling;
 mod capacity;
+mod clocks;
 mod ends;
 mod events;
 mod failover;

@@ -14,6 +14,7 @@ mod reach;
 mod role;
 mod script;
 mod scripted;
+mod time;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -97,7 +98,7 @@ async fn play(ground: Ground, test: impl AsyncFnOnce(Stage)) {
 impl Stage {
     async fn new(home: Ground) -> Self {
         let folder = TempDir::new().unwrap();
-        let store = open(home.url(), &folder).await;
+        let store = open(home.url(), Clock::system(), &folder).await;
         Self { store, home: Arc::new(home), folder: Arc::new(folder) }
     }
 
@@ -113,12 +114,17 @@ impl Stage {
 
     /// A store as another process would have it.
     pub(crate) async fn another(&self) -> Store {
-        open(self.home.url(), &self.folder).await
+        open(self.home.url(), Clock::system(), &self.folder).await
+    }
+
+    /// The same, on a host whose clock tells another time.
+    pub(crate) async fn another_at(&self, clock: Clock) -> Store {
+        open(self.home.url(), clock, &self.folder).await
     }
 
     /// A store that sees the database through a proxy.
     pub(crate) async fn through(&self, proxy: &Proxy) -> Store {
-        open(proxy.url(), &self.folder).await
+        open(proxy.url(), Clock::system(), &self.folder).await
     }
 
     /// What stands between the database and whoever goes through it.
@@ -298,9 +304,9 @@ impl Stage {
     }
 }
 
-async fn open(url: Url, folder: &TempDir) -> Store {
+async fn open(url: Url, clock: Clock, folder: &TempDir) -> Store {
     let vault = Vault::read_or_create(folder.path().join("reveille.key")).unwrap();
-    Store::connect(Options { connections: 6, ..Options::new(url, vault) }).await.unwrap()
+    Store::connect(Options { clock, connections: 6, ..Options::new(url, vault) }).await.unwrap()
 }
 
 /// Waits until a claim holds.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::{Config, Key};
@@ -116,17 +116,17 @@ impl Context {
     /// What the previous check on this replica left with [`remember`](Self::remember). It is lost when the trigger
     /// changes hands, so losing it may delay an answer but must never decide one.
     pub fn recall<T: Clone + Send + 'static>(&self) -> Option<T> {
-        lock(&self.memory.0).as_ref()?.downcast_ref::<T>().cloned()
+        lock(&self.memory.0).as_ref()?.what.downcast_ref::<T>().cloned()
     }
 
     /// Takes away what the previous check on this replica left, if it is of this type.
     pub fn take<T: Send + 'static>(&self) -> Option<T> {
         let mut memory = lock(&self.memory.0);
-        let left = memory.take()?;
-        match left.downcast() {
-            Ok(left) => Some(*left),
-            Err(other) => {
-                *memory = Some(other);
+        let Left { what, at } = memory.take()?;
+        match what.downcast() {
+            Ok(what) => Some(*what),
+            Err(what) => {
+                *memory = Some(Left { what, at });
                 None
             }
         }
@@ -134,7 +134,7 @@ impl Context {
 
     /// Leaves something for the next check on this replica.
     pub fn remember<T: Send + 'static>(&self, what: T) {
-        *lock(&self.memory.0) = Some(Box::new(what));
+        *lock(&self.memory.0) = Some(Left { what: Box::new(what), at: self.now() });
     }
 
     /// Takes the memory out, to hand it to the next check.
@@ -159,9 +159,25 @@ impl fmt::Debug for Context {
 
 /// What a trigger's checks on one replica leave one another. Empty at first; costs nothing until used.
 #[derive(Default)]
-pub struct Memory(Mutex<Option<Box<dyn Any + Send>>>);
+pub struct Memory(Mutex<Option<Left>>);
+
+struct Left {
+    what: Box<dyn Any + Send>,
+    at: Timestamp,
+}
+
+/// How far the clock may go back without anything being forgotten: it is corrected by little all the time.
+const CORRECTION: SignedDuration = SignedDuration::from_secs(1);
 
 impl Memory {
+    /// Forgets what was left at a time that is yet to come: the clock has been set back, and until then a trigger would wait
+    /// for the times that it has noted.
+    #[must_use]
+    pub fn unless_set_back(self, now: Timestamp) -> Self {
+        let is_set_back = lock(&self.0).as_ref().is_some_and(|left| left.at.duration_since(now) > CORRECTION);
+        if is_set_back { Self::default() } else { self }
+    }
+
     /// Whether nothing was left.
     pub fn is_empty(&self) -> bool {
         lock(&self.0).is_none()
@@ -176,5 +192,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Memory")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+
+    #[test]
+    fn what_was_left_at_a_time_yet_to_come_is_forgotten() {
+        let at = Timestamp::UNIX_EPOCH;
+        let left = || {
+            let cx = Context::new(move || at, at, Memory::default());
+            cx.remember("something");
+            cx.into_memory()
+        };
+        for (now, is_forgotten) in [(at + 1.hour(), false), (at - 1.second(), false), (at - 2.seconds(), true)] {
+            assert_eq!(left().unless_set_back(now).is_empty(), is_forgotten, "{now}");
+        }
     }
 }
