@@ -51,24 +51,47 @@ struct Row {
     said: Option<Vec<u8>>,
 }
 
+impl Row {
+    fn of(Report { checks, last, .. }: &Report, said: Option<Vec<u8>>) -> Self {
+        let Check { failures, at, took_ms, next_at, .. } = *last;
+        let failures = i32::try_from(failures).unwrap_or(i32::MAX);
+        Self { checks: (*checks).cast_signed(), failures, at, took_ms, next_at, said }
+    }
+}
+
 impl Store {
     /// Keeps reports on waits that still stand, in the place of what was told of them before.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn tell_of_checks(&self, db: &mut Db<'_>, who: Incarnation, batch: &[Report]) -> Result<()> {
-        let text = "insert into reveille_check (task_id, generation, who, checks, failures, at, took_ms, next_at, said)
-                    select task_id, generation, $3, $4, $5, $6, $7, $8, $9 from reveille_trigger where task_id = $1 and generation = $2
-                        on conflict (task_id) do update
-                       set generation = excluded.generation, who = excluded.who, checks = excluded.checks,
-                           failures = excluded.failures, at = excluded.at, took_ms = excluded.took_ms,
-                           next_at = excluded.next_at, said = excluded.said";
-        for Report { fence, checks, last } in batch {
-            let said = last.said.as_deref().map(|said| self.seal_own(Purpose::Check, "check", &said)).transpose()?;
-            each!(&mut *db, c => sqlx::query(text).bind(fence.task.0).bind(fence.generation).bind(who.0)
-                .bind((*checks).cast_signed()).bind(i32::try_from(last.failures).unwrap_or(i32::MAX)).bind(last.at)
-                .bind(last.took_ms).bind(last.next_at).bind(said).execute(&mut **c).await.map(drop))
-            .map_err(doing("telling of checks"))?;
+        let said = |report: &Report| {
+            let said = report.last.said.as_deref();
+            said.map(|said| self.seal_own(Purpose::Check, "check", &said)).transpose()
+        };
+        let rows: Vec<Row> = batch.iter().map(|report| Ok(Row::of(report, said(report)?))).collect::<Result<_>>()?;
+        match db {
+            Db::Postgres(c) => {
+                let query = sqlx::query(include_str!("sql/tell.postgres.sql")).bind(who.0);
+                let query = query
+                    .bind(batch.iter().map(|report| report.fence.task.0).collect::<Vec<_>>())
+                    .bind(batch.iter().map(|report| report.fence.generation).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|row| row.checks).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|row| row.failures).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|row| row.at).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|row| row.took_ms).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|row| row.next_at).collect::<Vec<_>>())
+                    .bind(rows.into_iter().map(|row| row.said).collect::<Vec<_>>());
+                query.execute(&mut **c).await.map_err(doing("telling of checks"))?;
+            }
+            Db::Sqlite(c) => {
+                for (Report { fence, .. }, row) in batch.iter().zip(rows) {
+                    let query = sqlx::query(include_str!("sql/tell.sqlite.sql")).bind(who.0).bind(fence.task.0);
+                    let query = query.bind(fence.generation).bind(row.checks).bind(row.failures).bind(row.at);
+                    let query = query.bind(row.took_ms).bind(row.next_at).bind(row.said);
+                    query.execute(&mut **c).await.map_err(doing("telling of checks"))?;
+                }
+            }
         }
         Ok(())
     }

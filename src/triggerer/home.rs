@@ -137,7 +137,7 @@ impl DatabaseHome {
         Ok(Scope { queues: self.queues.clone(), kinds, aside: Vec::new() })
     }
 
-    /// How many events one transaction stores. SQLite has one writer, whom renewals wait for.
+    /// How many events or reports one transaction stores. SQLite has one writer, whom renewals wait for.
     fn at_once(&self) -> usize {
         match self.store.url() {
             Url::Sqlite(_) => 50,
@@ -268,12 +268,15 @@ impl Home for DatabaseHome {
     }
 
     async fn report(&self, batch: &[Report]) -> Result<()> {
-        within("telling of checks", async {
-            let mut tx = self.store.begin().await?;
-            self.store.tell_of_checks(&mut tx.db(), self.me, batch).await?;
-            tx.commit().await
-        })
-        .await
+        for batch in batch.chunks(self.at_once()) {
+            within("telling of checks", async {
+                let mut tx = self.store.begin().await?;
+                self.store.tell_of_checks(&mut tx.db(), self.me, batch).await?;
+                tx.commit().await
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn cancelled(&self, limit: usize) -> Result<Vec<Undoing>> {

@@ -13,9 +13,6 @@ use crate::{
     outage::{Turn, jittered, turns},
 };
 
-/// How many are told of in one transaction, each in a statement of its own.
-const AT_ONCE: usize = 50;
-
 /// How many are told of in one period: more than that, and telling would cost more than checking.
 const MOST: usize = 500;
 
@@ -26,12 +23,8 @@ pub(super) async fn run(life: &Life<'_>, stop: &CancellationToken) {
 
 async fn turn(life: &Life<'_>) -> Result<(Turn, Duration)> {
     let period = jittered(life.settings.lease / 3);
-    for _ in 0..MOST / AT_ONCE {
-        let reports = life.holdings.next_reports(AT_ONCE);
-        if reports.is_empty() || life.presence.is_parked() {
-            break;
-        }
-        life.home.report(&reports).await?;
+    if !life.presence.is_parked() {
+        life.home.report(&life.holdings.next_reports(MOST)).await?;
     }
     Ok((Turn::Idle, period))
 }
