@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _};
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-/// What is logged unless asked for otherwise.
-pub(crate) const DEFAULT_FILTER: &str = "reveille=info,warn";
+/// What is logged unless asked for otherwise. Of an outage we speak ourselves, with measure.
+pub(crate) const DEFAULT_FILTER: &str = "reveille=info,sqlx=error,warn";
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]

@@ -43,7 +43,7 @@ pub(super) struct Flags {
     #[arg(long, global = true, value_name = "BYTES", hide_short_help = true)]
     payload_limit: Option<std::num::NonZeroUsize>,
 
-    /// What is logged on stderr, as directives of tracing [default: reveille=info,warn]
+    /// What is logged on stderr, as directives of tracing [default: reveille=info,sqlx=error,warn]
     #[arg(long, global = true, value_name = "FILTER", hide_short_help = true)]
     log: Option<String>,
 
