@@ -30,6 +30,7 @@ mod secrets;
 mod sharing;
 mod silence;
 mod slots;
+mod slowness;
 mod steps;
 mod stopping;
 mod strangers;

@@ -44,7 +44,7 @@ pub(crate) use self::{
     proxy::Proxy,
     role::{LEASE, Role, patient, quick},
     script::{Anchored, Crowd, Hasty, Kind, Plain, Script},
-    scripted::{Scripted, Seen},
+    scripted::{Played, Scripted, Seen},
 };
 
 /// The longest that a test may take.
@@ -120,6 +120,13 @@ impl Stage {
     /// The same, on a host whose clock tells another time.
     pub(crate) async fn another_at(&self, clock: Clock) -> Store {
         open(self.home.url(), clock, &self.folder).await
+    }
+
+    /// The same, as another user of the database.
+    pub(crate) async fn another_as(&self, user: &str) -> Store {
+        let Url::Postgres(url) = self.home.url() else { panic!("a file knows no users") };
+        let (_, rest) = url.split_once('@').expect("the URL names a user");
+        open(Url::Postgres(format!("postgres://{user}@{rest}")), Clock::system(), &self.folder).await
     }
 
     /// A store that sees the database through a proxy.
@@ -289,7 +296,7 @@ impl Stage {
     }
 
     /// Runs statements that no verb has.
-    async fn run(&self, text: &'static str) {
+    pub(crate) async fn run(&self, text: &'static str) {
         let mut tx = self.store.begin().await.unwrap();
         match tx.db() {
             Db::Sqlite(c) => drop(sqlx::raw_sql(text).execute(c).await.unwrap()),

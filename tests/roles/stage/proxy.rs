@@ -1,4 +1,4 @@
-//! A proxy before PostgreSQL that can fall silent, cut connections, and cut one between a commit and its reply.
+//! A proxy before PostgreSQL that can be slow, fall silent, cut connections, and cut one between a commit and its reply.
 //!
 //! It reads the protocol as far as it must: which statements a transaction has run, and when the server has confirmed
 //! one. (*PostgreSQL documentation*, chapter "Frontend/Backend Protocol".)
@@ -10,9 +10,10 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use reveille::Url;
+use reveille::{Url, clock::Clock};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -34,6 +35,8 @@ pub(crate) struct Proxy {
 struct Shared {
     server: String,
     mode: watch::Sender<Mode>,
+    /// How long each answer takes on its way.
+    delay: watch::Sender<Duration>,
     cuts: Mutex<Vec<Arc<Cut>>>,
     holds: Mutex<Vec<Arc<Hold>>>,
 }
@@ -70,6 +73,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             server: server.to_owned(),
             mode: watch::Sender::new(Mode::Open),
+            delay: watch::Sender::default(),
             cuts: Mutex::default(),
             holds: Mutex::default(),
         });
@@ -84,6 +88,11 @@ impl Proxy {
     /// From now on nothing passes, and nobody is told.
     pub(crate) fn fall_silent(&self) {
         self.shared.mode.send_replace(Mode::Silent);
+    }
+
+    /// From now on the answer to each statement takes so long to come.
+    pub(crate) fn slow_down(&self, delay: Duration) {
+        self.shared.delay.send_replace(delay);
     }
 
     /// Closes every connection, and refuses new ones.
@@ -223,6 +232,10 @@ impl Talk<'_> {
             };
             if cut {
                 return Ok(());
+            }
+            if kind == b'Z' {
+                let delay = *self.shared.delay.borrow();
+                Clock::system().sleep(delay).await;
             }
             self.pass().await?;
             client.write_all(&framed(kind, &body)).await?;

@@ -1,0 +1,131 @@
+//! A database that is slow, full, or has no connection to spare.
+
+use std::{sync::Arc, time::Duration};
+
+use reveille::{
+    NewTask, Store, defer, done,
+    id::TaskId,
+    store::replica::Replica,
+    trigger::{Answer, Event},
+    triggerer::Settings,
+    worker,
+};
+
+use crate::stage::{
+    Gate, Plain, Played, Role, Script, Scripted, Seen, Stage, logged, ms, patient, quick, times, until,
+};
+
+fn task() -> NewTask {
+    NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap()
+}
+
+fn fires_when(gate: &Gate) -> (Scripted, Arc<Played>) {
+    let gate = gate.clone();
+    Scripted::of(move |_| {
+        let is_open = gate.is_open();
+        async move { Ok(if is_open { Answer::Fire(Event::resume("seen")?) } else { Answer::NotYet }) }
+    })
+}
+
+on_postgres!(
+    async fn a_burst_on_a_slow_database_costs_no_lease(stage: Stage) {
+        const COUNT: usize = 4_000;
+        let proxy = stage.proxy().await;
+        let slow = stage.through(&proxy).await;
+        let lease = Duration::from_secs(3);
+        let busy = Settings { lease, capacity: COUNT, ..quick::triggerer("busy") };
+        let _busy = Role::triggerer(&slow, busy);
+        let life = stage.live("busy").await;
+        let gate = Gate::shut();
+        let (trigger, _played) = fires_when(&gate);
+        let task = task();
+        let waiting = (0..COUNT).map(|_| task.clone().when(defer(trigger.clone().every(ms(500))))).collect();
+        let tasks = stage.store.enqueue_all(waiting).await.unwrap();
+        until("all to be held", async || stage.held().await == COUNT as i64).await;
+        // Whoever misses a renewal for a lease is declared gone by this one, which could take everything over.
+        let _watcher = stage.triggerer(Settings { lease, ..quick::triggerer("watcher") }).await;
+        stage.live("watcher").await;
+        proxy.slow_down(ms(200));
+        gate.open();
+        until("all events to be stored", async || stage.count("select count(*) from reveille_trigger").await == 0)
+            .await;
+        assert_eq!(stage.live("busy").await.incarnation, life.incarnation);
+        for words in ["declared gone", "parked"] {
+            assert!(logged(&[&life.incarnation.to_string(), words]).is_empty(), "{words}");
+        }
+        let _worker = stage.worker(patient::worker()).await;
+        for task in tasks.iter().step_by(COUNT / 20) {
+            assert_eq!(times(&stage.succeeded(*task).await, "event"), 1);
+        }
+    }
+);
+
+/// Two triggerers and a worker on a store, with one trigger that fires when it is let.
+async fn at_work(stage: &Stage, store: &Store) -> ([Role; 3], Vec<Replica>, TaskId, Gate) {
+    let label = |label: &str| Settings { label: label.to_owned(), ..patient::triggerer() };
+    let roles = [
+        Role::triggerer(store, label("one")),
+        Role::triggerer(store, label("two")),
+        Role::worker(store, worker::Settings { label: "three".to_owned(), ..patient::worker() }),
+    ];
+    let mut lives = Vec::new();
+    for label in ["one", "two", "three"] {
+        lives.push(stage.live(label).await);
+    }
+    let gate = Gate::shut();
+    let (trigger, played) = fires_when(&gate);
+    let task = stage.store.enqueue(task().when(defer(trigger))).await.unwrap();
+    played.until(Seen::Check, 1).await;
+    (roles, lives, task, gate)
+}
+
+async fn still_live(stage: &Stage, lives: &[Replica]) {
+    for life in lives {
+        assert_eq!(stage.live(&life.label).await.incarnation, life.incarnation);
+        assert!(logged(&[&life.incarnation.to_string(), "declared gone"]).is_empty(), "{}", life.label);
+    }
+}
+
+on_postgres!(
+    async fn what_a_full_database_refuses_is_stored_once_it_has_room(stage: Stage) {
+        let store = stage.another().await;
+        let (_roles, lives, task, gate) = at_work(&stage, &store).await;
+        stage
+            .run(
+                "create function no_room() returns trigger language plpgsql as
+                 'begin raise exception ''could not extend file: No space left on device'' using errcode = ''disk_full''; end';
+                 create trigger no_room before insert on reveille_history execute function no_room()",
+            )
+            .await;
+        gate.open();
+        let said = || logged(&["firing does not work", "No space left on device"]).len();
+        until("it to be said", async || said() > 0).await;
+        // Tried a few more times.
+        stage.pass(ms(2_000)).await;
+        assert_eq!(said(), 1, "it is said once, however often it is tried");
+        assert_eq!(stage.state_of(task).await, "deferred");
+        stage.run("drop function no_room() cascade").await;
+        assert_eq!(times(&stage.succeeded(task).await, "event"), 1);
+        still_live(&stage, &lives).await;
+    }
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_no_connection_to_spare_moves_nothing() {
+    async fn test(stage: Stage) {
+        stage.run("create role app login; grant all on schema public to app; grant all on all tables in schema public to app").await;
+        let store = stage.another_as("app").await;
+        let (_roles, lives, task, gate) = at_work(&stage, &store).await;
+        stage.run("alter role app connection limit 0").await;
+        stage.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'").await;
+        gate.open();
+        let why = || logged(&["renewing does not work", "too many connections for role"]).len();
+        until("the reason to be said by each", async || why() == lives.len()).await;
+        until("the event to wait", async || !logged(&["firing does not work"]).is_empty()).await;
+        assert_eq!(stage.state_of(task).await, "deferred");
+        stage.run("alter role app connection limit -1").await;
+        assert_eq!(times(&stage.succeeded(task).await, "event"), 1);
+        still_live(&stage, &lives).await;
+    }
+    crate::stage::run_on_own_server(test).await;
+}
