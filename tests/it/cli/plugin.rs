@@ -7,7 +7,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use self::copy::Plugin;
-use super::shell::Shell;
+use super::shell::{Process, Shell};
 use crate::stage::Backend;
 
 /// A shell in which `reveille` is the plugin's own binary.
@@ -73,10 +73,7 @@ fn only_a_replica_with_it_runs_its_rows(backend: Backend) {
     let ended = shell.wait_for(task, "succeeded");
     assert_eq!(ended["end"]["result"], "done");
     assert_eq!(moves(&ended), ["enqueued", "claimed", "deferred", "event", "claimed", "finished"]);
-    for process in stock.into_iter().chain([worker, triggerer]) {
-        process.signal("TERM");
-        assert_eq!(process.end(), Some(0));
-    }
+    stock.into_iter().chain([worker, triggerer]).for_each(Process::stop);
 }
 
 fn moves(task: &Value) -> Vec<&str> {
@@ -91,6 +88,67 @@ fn only_a_replica_with_it_runs_its_rows_on_sqlite() {
 #[test]
 fn only_a_replica_with_it_runs_its_rows_on_postgres() {
     only_a_replica_with_it_runs_its_rows(Backend::Postgres);
+}
+
+/// What one version wrote the other reads as far as it can, and leaves the rest to it, untouched.
+fn an_older_and_a_newer_version_share_the_work(backend: Backend) {
+    let newer = Plugin::newer().build("acme_newer");
+    let shell = shell(backend);
+    let export = |status: &str| {
+        let step = json!({ "await": { "status": shell.path(status) } });
+        shell.add(&["export", "--step", &step.to_string()])
+    };
+    let older_roles = || [shell.start(&["triggerer"], "joined"), shell.start(&["worker"], "joined")];
+    let newer_role = |role: &str| shell.start_of(&newer, &[role], "joined");
+    let until_held = |task| {
+        while shell.show(task)["wait"]["holder"].is_null() {}
+    };
+
+    // What the older one wrote is taken over by the newer one.
+    let older = older_roles();
+    let [first, second] = [export("first"), export("second")];
+    [first, second].into_iter().for_each(until_held);
+    let newer_triggerer = newer_role("triggerer");
+    older.into_iter().for_each(Process::stop);
+    [first, second].into_iter().for_each(until_held);
+    shell.write("first", "done\n");
+    shell.wait_for(first, "ready");
+    let newer_worker = newer_role("worker");
+    assert_eq!(shell.wait_for(first, "succeeded")["end"]["result"], "done");
+
+    // What the newer one wrote is left alone by the older one: a spec with one field more, and then a step.
+    let third = export("third");
+    shell.wait_for(third, "deferred");
+    [newer_triggerer, newer_worker].into_iter().for_each(Process::stop);
+    let [older_triggerer, older_worker] = older_roles();
+    shell.write("second", "done\n");
+    assert_eq!(shell.wait_for(second, "succeeded")["end"]["result"], "done");
+    shell.write("third", "DONE\n");
+    older_triggerer.wait_for_log(&third.to_string());
+    assert_eq!(shell.show(third)["state"], "deferred");
+
+    let newer_triggerer = newer_role("triggerer");
+    shell.wait_for(third, "ready");
+    older_worker.wait_for_log(&third.to_string());
+    let newer_worker = newer_role("worker");
+    assert_eq!(shell.wait_for(third, "succeeded")["end"]["result"], "done!");
+    for (older, said) in [
+        (&older_triggerer, format!("set the trigger of task {third} aside")),
+        (&older_worker, format!("left task {third} alone")),
+    ] {
+        assert_eq!(older.log().matches(&said).count(), 1, "it is said once: {}", older.log());
+    }
+    [older_triggerer, older_worker, newer_triggerer, newer_worker].into_iter().for_each(Process::stop);
+}
+
+#[test]
+fn an_older_and_a_newer_version_share_the_work_on_sqlite() {
+    an_older_and_a_newer_version_share_the_work(Backend::Sqlite);
+}
+
+#[test]
+fn an_older_and_a_newer_version_share_the_work_on_postgres() {
+    an_older_and_a_newer_version_share_the_work(Backend::Postgres);
 }
 
 #[test]

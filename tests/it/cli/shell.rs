@@ -150,7 +150,12 @@ impl Shell {
 
     /// The same, with the binary of this project.
     pub(super) fn start_stock(&self, arguments: &[&str], ready: &str) -> Process<'_> {
-        self.spawn(self.command_of(STOCK.as_ref(), arguments), ready)
+        self.start_of(STOCK.as_ref(), arguments, ready)
+    }
+
+    /// The same, with another binary.
+    pub(super) fn start_of(&self, binary: &Path, arguments: &[&str], ready: &str) -> Process<'_> {
+        self.spawn(self.command_of(binary, arguments), ready)
     }
 
     fn spawn(&self, mut command: Command, ready: &str) -> Process<'_> {
@@ -225,6 +230,12 @@ impl Process<'_> {
     pub(super) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Has it stop, and waits until it has.
+    pub(super) fn stop(self) {
+        self.signal("TERM");
+        assert_eq!(self.end(), Some(0));
     }
 
     pub(super) fn end(mut self) -> Option<i32> {

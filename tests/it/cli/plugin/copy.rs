@@ -36,6 +36,29 @@ impl Trigger for Another {
 reveille::main!(acme_triggers);
 "#;
 
+/// What its next version has in the place of what: a spec with one field more, and one step more.
+const NEWER: [(&str, &str, &str); 7] = [
+    ("triggers/src/lib.rs", "    says: String,\n", "    says: String,\n    #[serde(default)]\n    any_case: bool,\n"),
+    ("triggers/src/lib.rs", "says: word.into(),", "says: word.into(), any_case: true,"),
+    (
+        "triggers/src/lib.rs",
+        "if text.trim() == self.says",
+        "if text.trim() == self.says || self.any_case && text.trim().eq_ignore_ascii_case(&self.says)",
+    ),
+    (
+        "tasks/src/lib.rs",
+        "    /// Publishes it.\n",
+        "    /// Publishes it, and says so aloud.\n    Announce {\n        /// What the status file said.\n        said: Awaited<Said>,\n    },\n    /// Publishes it.\n",
+    ),
+    ("tasks/src/lib.rs", "then_with(|said| Self::Publish { said })", "then_with(|said| Self::Announce { said })"),
+    (
+        "tasks/src/lib.rs",
+        "            Self::Publish {",
+        "            Self::Announce { said } => Ok(done_with(said.get()?.word + \"!\")),\n            Self::Publish {",
+    ),
+    ("Cargo.toml", "name = \"acme\"", "name = \"acme_newer\""),
+];
+
 /// What cargo tells the tests that it runs. Passed on, it would have build scripts run again.
 const TOLD: [&str; 4] = ["CARGO_BIN_EXE_", "CARGO_CRATE_NAME", "CARGO_MANIFEST_", "CARGO_PKG_"];
 
@@ -78,6 +101,22 @@ impl Plugin {
         Self::of("plugin", &texts)
     }
 
+    /// Its next version.
+    pub(super) fn newer() -> Self {
+        let mut texts = plugin(&Path::new(WORKSPACE).join("triggers/api"));
+        for (path, old, new) in NEWER {
+            let text = texts.get_mut(Path::new(path)).unwrap();
+            assert!(text.contains(old), "{path} does not have {old:?} any more");
+            *text = text.replacen(old, new, 1);
+        }
+        // Where it is does not tell its crates from those of the first version, to cargo.
+        for (_, text) in texts.iter_mut().filter(|(path, _)| path.ends_with("Cargo.toml")) {
+            *text = text.replacen("version = \"1.0.0\"", "version = \"2.0.0\"", 1);
+        }
+        texts.get_mut(Path::new("Cargo.toml")).unwrap().push_str(&profile());
+        Self::of("newer", &texts)
+    }
+
     /// One with a trigger that was written against another version of the trigger crate.
     pub(super) fn against_another_trigger_crate() -> Self {
         let another = Path::new(FOLDER).join("another");
@@ -114,7 +153,7 @@ impl Plugin {
 
     /// Builds, and answers with the path of one of the binaries.
     pub(super) fn build(self, binary: &str) -> PathBuf {
-        let built = self.cargo(&["build", "--workspace", "--exclude", "unlinked"]);
+        let built = self.cargo(&["build", "--package", binary]);
         assert!(built.succeeded, "{built:#?}");
         target().join("debug").join(binary)
     }
