@@ -19,6 +19,10 @@ static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 /// A table of its own, as the database may be migrated by the same library for somebody else.
 const APPLIED: &str = "reveille_migration";
 
+/// How the description begins of a migration that those who don't know it go on with: it only adds what has a default.
+/// Whatever takes away or means something else is another one, for the release after.
+const EXPANDS: &str = "expand ";
+
 /// How long a migration may wait for the locks that it needs.
 const LOCK: Duration = Duration::from_secs(30);
 const LOCK_TIME_OUT: &str = "30s";
@@ -40,7 +44,8 @@ fn migrator_of(url: &Url) -> &'static Migrator {
 
 fn migrator(url: &Url) -> Migrator {
     let of = migrator_of(url);
-    let mut own = Migrator { migrations: of.migrations.clone(), ..Migrator::DEFAULT };
+    // What it may not know is judged before.
+    let mut own = Migrator { migrations: of.migrations.clone(), ignore_missing: true, ..Migrator::DEFAULT };
     own.dangerous_set_table_name(APPLIED);
     own
 }
@@ -49,7 +54,7 @@ impl super::Store {
     /// Applies what is missing; answers the versions that were. Safe to run from several processes at once.
     ///
     /// # Errors
-    /// If the database is out of reach, refuses, or is newer than this binary.
+    /// If the database is out of reach, refuses, or is too new for this binary.
     pub async fn migrate(url: &Url) -> Result<Vec<i64>> {
         match url {
             Url::Sqlite(path) => {
@@ -110,7 +115,7 @@ pub(super) async fn check(db: &mut Db<'_>, url: &Url) -> Result<()> {
 /// The versions that this binary has and the database lacks.
 ///
 /// # Errors
-/// If the database has versions that this binary lacks.
+/// If the database has versions that this binary lacks and that do more than to add something.
 pub async fn pending_migrations(db: &mut Db<'_>, url: &Url) -> Result<Vec<i64>> {
     let exists = match db {
         Db::Sqlite(_) => "select count(*) from sqlite_master where type = 'table' and name = 'reveille_migration'",
@@ -118,20 +123,20 @@ pub async fn pending_migrations(db: &mut Db<'_>, url: &Url) -> Result<Vec<i64>> 
     };
     let exists: i64 = each!(db, c => sqlx::query_scalar(exists).fetch_one(&mut **c).await)
         .map_err(doing("looking for the schema"))?;
-    let applied: Vec<i64> = if exists == 0 {
+    let applied: Vec<(i64, String)> = if exists == 0 {
         Vec::new()
     } else {
-        let text = "select version from reveille_migration where success order by version";
-        each!(db, c => sqlx::query_scalar(text).fetch_all(&mut **c).await)
-            .map_err(doing("reading the schema's version"))?
+        let text = "select version, description from reveille_migration where success order by version";
+        each!(db, c => sqlx::query_as(text).fetch_all(&mut **c).await).map_err(doing("reading the schema's version"))?
     };
     let ours: Vec<i64> = migrator_of(url).iter().map(|migration| migration.version).collect();
-    if let Some(newer) = applied.iter().find(|version| !ours.contains(version)) {
+    let is_newer = |(version, what): &&(i64, String)| !ours.contains(version) && !what.starts_with(EXPANDS);
+    if let Some((newer, _)) = applied.iter().find(is_newer) {
         return Err(Error::Unusable(format!(
             "{url} is newer than this binary (it has migration {newer}): use a newer reveille"
         )));
     }
-    Ok(ours.into_iter().filter(|version| !applied.contains(version)).collect())
+    Ok(ours.into_iter().filter(|ours| !applied.iter().any(|(version, _)| version == ours)).collect())
 }
 
 fn migrating(error: MigrateError) -> Error {

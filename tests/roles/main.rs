@@ -35,4 +35,5 @@ mod steps;
 mod stopping;
 mod strangers;
 mod takeover;
+mod versions;
 mod waits;

@@ -30,7 +30,7 @@ use reveille::{
     },
     vault::Vault,
 };
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -296,8 +296,9 @@ impl Stage {
     }
 
     /// Runs statements that no verb has.
-    pub(crate) async fn run(&self, text: &'static str) {
+    pub(crate) async fn run(&self, text: &str) {
         let mut tx = self.store.begin().await.unwrap();
+        let text = AssertSqlSafe(text);
         match tx.db() {
             Db::Sqlite(c) => drop(sqlx::raw_sql(text).execute(c).await.unwrap()),
             Db::Postgres(c) => drop(sqlx::raw_sql(text).execute(c).await.unwrap()),
