@@ -3,24 +3,44 @@
 //! A scenario a file. Each works in a database of its own, which is removed afterwards whatever came of it; what plays
 //! the outside is in processes of its own, so that CPU and memory are those of the replica alone.
 
+mod burst;
+mod cycle;
+mod floor;
+mod pickup;
 mod poll;
 mod replica;
 mod report;
+mod share;
 mod takeover;
+mod timers;
 mod usage;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use self::{
+    burst::{Burst, Waiting},
     poll::{Kind, Poll},
     report::Report,
+    share::Share,
     takeover::{Fault, Takeover},
+    timers::Timers,
 };
+use futures::{FutureExt, StreamExt, TryStreamExt};
+
 use crate::{
-    error::Result,
+    error::{Error, Result},
     life::Stop,
-    store::{Store, Url, scratch::Scratch},
+    store::{NewTask, Store, Url, scratch::Scratch},
+    tally::Tally,
 };
+
+/// How many tasks are added at once, and by how many at a time.
+const BATCH: usize = 1_000;
+const WRITERS: usize = 3;
+
+/// How often something is looked for, and for how long at most.
+const LOOK: Duration = Duration::from_millis(5);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// What to measure, and where.
 #[derive(Clone, Debug)]
@@ -38,6 +58,20 @@ pub struct Settings {
 /// What can be measured.
 #[derive(Clone, Debug)]
 pub enum Scenario {
+    /// Waits that are all over at one instant.
+    Burst(Burst),
+    /// So many free triggers, and a triggerer that comes.
+    Pickup(usize),
+    /// So many tasks that go all the way.
+    Cycle(usize),
+    /// Timers that come due one after the other.
+    Timers(Timers),
+    /// Many tasks that wait for the same.
+    Share(Share),
+    /// So many URLs, each of which is asked so seldom that holding them is all that there is to do.
+    Hold(usize),
+    /// The same, given back in between.
+    Dormant(usize),
     /// Active triggers that are checked again and again.
     Poll(Poll),
     /// A replica that is lost, or leaves.
@@ -58,7 +92,14 @@ pub async fn run(settings: Settings, stop: &Stop) -> Result<Option<Report>> {
 async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<Option<Report>> {
     let bench = Bench { settings, scratch, stop, store: scratch.open().await? };
     let measured = match &settings.scenario {
-        Scenario::Poll(poll) => poll::run(&bench, poll).await,
+        Scenario::Burst(burst) => burst::run(&bench, *burst).await,
+        Scenario::Pickup(triggers) => pickup::run(&bench, *triggers).await,
+        Scenario::Cycle(tasks) => cycle::run(&bench, *tasks).await,
+        Scenario::Timers(timers) => timers::run(&bench, *timers).await,
+        Scenario::Share(share) => share::run(&bench, *share).await,
+        Scenario::Hold(triggers) => poll::run(&bench, &Poll::hold(*triggers), "hold").await,
+        Scenario::Dormant(triggers) => poll::run(&bench, &Poll::dormant(*triggers), "dormant").await,
+        Scenario::Poll(poll) => poll::run(&bench, poll, "poll").await,
         Scenario::Takeover(takeover) => takeover::run(&bench, takeover).await,
     };
     bench.store.close().await;
@@ -74,6 +115,32 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Adds tasks by their numbers.
+    async fn add(&self, count: usize, task: impl Fn(usize) -> NewTask) -> Result<()> {
+        let batches = (0..count).step_by(BATCH).map(|from| {
+            let tasks: Vec<NewTask> = (from..count.min(from + BATCH)).map(&task).collect();
+            self.store.enqueue_all(tasks).map(|added| added.map(drop))
+        });
+        futures::stream::iter(batches).buffer_unordered(WRITERS).try_collect().await
+    }
+
+    async fn until_leased(&self, tally: &Tally, count: usize) -> Result<()> {
+        self.until("all triggers are held", LIMIT, async || Ok(tally.leased_so_far() >= count as u64)).await
+    }
+
+    /// Waits for something.
+    async fn until(&self, what: &str, limit: Duration, mut claim: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+        let clock = self.store.clock();
+        let began = clock.monotonic();
+        while !claim().await? {
+            if clock.monotonic() - began > limit {
+                return Err(Error::Unusable(format!("waited {} s in vain until {what}", limit.as_secs())));
+            }
+            clock.sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     /// Runs `body` beside roles, which are stopped, gracefully, once it is over; `None` if it was stopped before that.
     async fn beside<T, R: Future<Output = Result<()>>>(
         &self,

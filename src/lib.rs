@@ -27,6 +27,7 @@ pub mod aside;
 pub mod lag;
 mod outage;
 pub mod presence;
+pub mod tally;
 mod upkeep;
 
 pub mod triggerer;

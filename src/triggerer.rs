@@ -12,7 +12,6 @@ mod firing;
 mod holding;
 mod record;
 mod reporting;
-mod tally;
 mod undoing;
 
 use std::{sync::Arc, time::Duration};
@@ -21,7 +20,6 @@ use reveille_trigger::Config;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use self::tally::{Counted, Tally};
 use self::{
     checks::{Arrival, Checks},
     firing::Firing,
@@ -42,6 +40,7 @@ use crate::{
         retention,
         wake::Topic,
     },
+    tally::Tally,
     upkeep::{POLL, Upkeep},
 };
 
@@ -66,7 +65,7 @@ pub struct Settings {
     pub kept: Duration,
     /// What triggers may read: connections with their secrets, and settings by kind.
     pub config: Config,
-    /// Where its checks are counted, for whoever keeps a clone.
+    /// Where what it does is counted, for whoever keeps a clone.
     pub tally: Tally,
 }
 
@@ -181,8 +180,14 @@ impl<'a> Life<'a> {
             Arc::clone(&self.presence),
             Arc::clone(&self.home),
             Arc::clone(&self.holdings),
+            self.settings.tally.clone(),
         );
-        let upkeep = Upkeep { store: self.store, me: self.presence.me(), kept: self.settings.kept };
+        let upkeep = Upkeep {
+            store: self.store,
+            me: self.presence.me(),
+            kept: self.settings.kept,
+            tally: self.settings.tally.clone(),
+        };
 
         let ending = async {
             tokio::select! {
@@ -291,6 +296,7 @@ impl<'a> Life<'a> {
         }
         let news = leases.news.into_iter().filter(|(fence, came)| self.holdings.tell(*fence, Arc::clone(came)));
         let news: Vec<Arrival> = news.map(|(fence, _)| Arrival::News(fence)).collect();
+        self.settings.tally.leased(leases.readable.len());
         let leased = leases.readable.into_iter().map(|leased| {
             let fence = leased.fence;
             self.holdings.hold(leased);

@@ -12,6 +12,7 @@ use crate::{
     id::Incarnation,
     outage::{Turn, jittered, turns},
     store::{BATCH, Store, Verdict, check, replica, trigger, wake::Topic, within},
+    tally::Tally,
     task::{WaitFailed, WaitFailure},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Upkeep<'a> {
     pub(crate) me: Incarnation,
     /// How long results and history are kept.
     pub(crate) kept: Duration,
+    /// Where what it fires is counted.
+    pub(crate) tally: Tally,
 }
 
 impl Upkeep<'_> {
@@ -67,6 +70,7 @@ impl Upkeep<'_> {
             Ok((fired, next))
         })
         .await?;
+        self.tally.fired(fired);
         if fired > 0 {
             self.store.wake().hint(Topic::Ready);
         }

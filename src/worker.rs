@@ -40,6 +40,7 @@ use crate::{
         wake::Topic,
         within,
     },
+    tally::Tally,
     upkeep::{POLL, Upkeep},
 };
 
@@ -196,7 +197,8 @@ impl<'a> Life<'a> {
         };
         let settling = Settling::new(self.store.clone(), Arc::clone(&self.presence), Arc::clone(&self.running));
         let mut settled = tokio::spawn(settling.run(ends));
-        let upkeep = Upkeep { store: self.store, me: self.presence.me(), kept: self.settings.kept };
+        let upkeep =
+            Upkeep { store: self.store, me: self.presence.me(), kept: self.settings.kept, tally: Tally::default() };
         let ending = async {
             tokio::select! {
                 () = stop.soft().cancelled() => {}

@@ -6,31 +6,45 @@ use serde_json::Value;
 
 use super::{Bench, Report, usage};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     file::File,
     http::Http,
     outside::{Server, Speaking},
     store::NewTask,
+    tally::Tally,
     task::{Deferral, defer},
-    triggerer::{self, Tally},
+    triggerer,
 };
 
-/// How many tasks are added at once.
-const BATCH: usize = 500;
-
-/// How often it is looked whether all triggers are held, and for how long at most.
-const LOOK: Duration = Duration::from_millis(100);
-const LIMIT: Duration = Duration::from_mins(2);
+/// How long the first checks of all triggers may take.
+const FIRST: Duration = Duration::from_mins(20);
 
 /// What to poll.
 #[derive(Clone, Debug)]
 pub struct Poll {
     /// What is checked.
     pub kind: Kind,
-    /// How many triggers there are; 100,000 at most, as no more are counted.
+    /// How many triggers there are; each of its own.
     pub triggers: usize,
     /// How far apart the checks of one are.
     pub every: Duration,
+    /// Those that sleep longer than this are given back in between.
+    pub horizon: Duration,
+}
+
+/// How far apart checks are that are not made while it is measured.
+const SELDOM: Duration = Duration::from_hours(24);
+
+impl Poll {
+    /// URLs that are held, and not asked while it is measured.
+    pub(super) fn hold(triggers: usize) -> Self {
+        Self { kind: Kind::Http, triggers, every: SELDOM, horizon: 2 * SELDOM }
+    }
+
+    /// URLs that are given back once each was asked.
+    pub(super) fn dormant(triggers: usize) -> Self {
+        Self { horizon: triggerer::Settings::default().horizon, ..Self::hold(triggers) }
+    }
 }
 
 /// What is checked.
@@ -51,10 +65,11 @@ impl Kind {
     }
 }
 
-pub(super) async fn run(bench: &Bench<'_>, poll: &Poll) -> Result<Option<Report>> {
+pub(super) async fn run(bench: &Bench<'_>, poll: &Poll, scenario: &'static str) -> Result<Option<Report>> {
     let tally = Tally::default();
     let settings = triggerer::Settings {
         capacity: poll.triggers,
+        horizon: poll.horizon,
         label: "bench".to_owned(),
         tally: tally.clone(),
         ..triggerer::Settings::default()
@@ -62,34 +77,26 @@ pub(super) async fn run(bench: &Bench<'_>, poll: &Poll) -> Result<Option<Report>
     let mut server = match poll.kind {
         Kind::File => None,
         Kind::Http => {
-            let speaking = Speaking { busy: 0, state: "running".to_owned() };
+            let speaking = Speaking { busy: 0, pending: 0, state: "running".to_owned() };
             Some(Server::start(&bench.settings.program, &speaking).await?)
         }
     };
     let rss_before = usage::rss();
     let measuring = async {
-        add(bench, poll, server.as_ref()).await?;
-        until_held(bench, poll).await?;
+        // No worker ever runs them.
+        let task = |number| NewTask::named("bench.poll", Value::Null).when(wait(bench, poll, server.as_ref(), number));
+        bench.add(poll.triggers, task).await?;
         // The first checks come as fast as they can: from the second on they are as far apart as they should be.
-        bench.store.clock().sleep(poll.every).await;
+        let all = poll.triggers as u64;
+        bench.until("each trigger was checked", FIRST, async || Ok(tally.answered_so_far() >= all)).await?;
         measure(bench, poll, &tally, server.as_mut()).await
     };
     let report = bench.beside(|stop| triggerer::run(bench.store.clone(), settings, stop), measuring).await?;
     Ok(report.map(|report| {
+        let report = Report { scenario, ..report };
         let grown = report.rss_bytes.zip(rss_before).map(|(now, before)| now.saturating_sub(before));
         Report { rss_bytes_per_trigger: grown.map(|grown| grown / poll.triggers as u64), ..report }
     }))
-}
-
-/// Tasks that begin deferred; no worker ever runs them.
-async fn add(bench: &Bench<'_>, poll: &Poll, server: Option<&Server>) -> Result<()> {
-    for from in (0..poll.triggers).step_by(BATCH) {
-        let numbers = from..poll.triggers.min(from + BATCH);
-        let tasks =
-            numbers.map(|number| NewTask::named("bench.poll", Value::Null).when(wait(bench, poll, server, number)));
-        bench.store.enqueue_all(tasks.collect()).await?;
-    }
-    Ok(())
 }
 
 /// A wait on something of its own: equal ones may share their checks.
@@ -106,18 +113,6 @@ fn wait(bench: &Bench<'_>, poll: &Poll, server: Option<&Server>, number: usize) 
     }
 }
 
-async fn until_held(bench: &Bench<'_>, poll: &Poll) -> Result<()> {
-    let clock = bench.store.clock();
-    let began = clock.monotonic();
-    while bench.store.census(None).await?.held < poll.triggers as i64 {
-        if clock.monotonic() - began > LIMIT {
-            return Err(Error::Unusable(format!("the triggers were not all held after {} s", LIMIT.as_secs())));
-        }
-        clock.sleep(LOOK).await;
-    }
-    Ok(())
-}
-
 async fn measure(bench: &Bench<'_>, poll: &Poll, tally: &Tally, mut server: Option<&mut Server>) -> Result<Report> {
     let clock = bench.store.clock();
     let served_before = served(server.as_deref_mut()).await?;
@@ -128,7 +123,6 @@ async fn measure(bench: &Bench<'_>, poll: &Poll, tally: &Tally, mut server: Opti
         (tally.counted(), usage::cpu() - cpu_before, (clock.monotonic() - began).as_secs_f64());
     let served = served(server).await?.zip(served_before).map(|(now, before)| (now - before) as f64 / seconds);
     Ok(Report {
-        scenario: "poll",
         kind: Some(poll.kind.word()),
         backend: bench.store.url().backend(),
         triggers: poll.triggers,
@@ -139,11 +133,8 @@ async fn measure(bench: &Bench<'_>, poll: &Poll, tally: &Tally, mut server: Opti
         served_per_s: served,
         cpu_percent: 100.0 * cpu.as_secs_f64() / seconds,
         rss_bytes: usage::rss(),
-        rss_bytes_per_trigger: None,
         lag_ms: Some(counted.late),
-        takeover_ms: None,
-        lost: None,
-        doubled: None,
+        ..Report::default()
     })
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::lag::Lag;
 
 /// The figures of one run. What does not apply to its scenario is left out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// What was measured.
     pub scenario: &'static str,
@@ -29,6 +29,24 @@ pub struct Report {
     /// How many requests the other side answered in a second, by its own count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served_per_s: Option<f64>,
+    /// How many events were committed in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_s: Option<f64>,
+    /// How many triggers were leased in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pickup_per_s: Option<f64>,
+    /// How many tasks went all the way in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cycles_per_s: Option<f64>,
+    /// How many statements the server ran for each event, where it counts them (`pg_stat_statements`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statements_per_event: Option<f64>,
+    /// How many of the same plain SQL does in a second that writes the same rows and does nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor_per_s: Option<f64>,
+    /// How far up to that it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio_to_floor: Option<f64>,
     /// The CPU time of this process, in hundredths of one core.
     pub cpu_percent: f64,
     /// The memory of this process at the end, in bytes.
@@ -49,4 +67,23 @@ pub struct Report {
     /// How many reached more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubled: Option<i64>,
+}
+
+impl Report {
+    /// The same, compared with a floor, where there is one.
+    pub(super) fn beside_floor(self, floor_per_s: Option<f64>) -> Self {
+        let reached = self.events_per_s.or(self.pickup_per_s).or(self.cycles_per_s);
+        let ratio_to_floor = reached.zip(floor_per_s).map(|(reached, floor)| reached / floor);
+        Self { floor_per_s, ratio_to_floor, ..self }
+    }
+
+    /// Between what and what [`lag_ms`](Self::lag_ms) is.
+    pub fn lag_is(&self) -> &'static str {
+        match self.scenario {
+            "burst" => "the instant to committed",
+            "timers" => "due to running",
+            "share" => "the first that was resumed",
+            _ => "due to begun",
+        }
+    }
 }

@@ -23,14 +23,8 @@ use crate::{
     task::defer,
 };
 
-/// How many tasks are added at once.
-const BATCH: usize = 500;
-
 /// How often it is counted what the lost one still holds: the grain of the figures.
 const GRAIN: Duration = Duration::from_millis(2);
-
-/// How often other things are looked at.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// How long anything may take beyond the leases that it has to wait for.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -93,9 +87,12 @@ async fn measure(bench: &Bench<'_>, takeover: &Takeover) -> Result<Report> {
     let terms = Terms { capacity: takeover.triggers, lease: takeover.lease };
     let mut lost = Replica::start(bench, "bench-1".to_owned(), terms)?;
     let victim = lost.settled(bench).await?.incarnation;
-    add(bench, takeover.triggers).await?;
+    let path = bench.scratch.folder().join("there").to_string_lossy().into_owned();
+    // All wait for one file; no worker runs them.
+    let wait = || defer(File::at(path.clone()).every(EVERY).settle(Duration::ZERO));
+    bench.add(takeover.triggers, |_| NewTask::named("bench.takeover", Value::Null).when(wait())).await?;
     let all = takeover.triggers as i64;
-    until(bench, "all triggers are held", LIMIT, async || Ok(bench.store.held_by(victim).await? == all)).await?;
+    bench.until("all triggers are held", LIMIT, async || Ok(bench.store.held_by(victim).await? == all)).await?;
     let mut heirs = Vec::new();
     for n in 2..=takeover.replicas {
         heirs.push(Replica::start(bench, format!("bench-{n}"), terms)?);
@@ -122,31 +119,12 @@ async fn measure(bench: &Bench<'_>, takeover: &Takeover) -> Result<Report> {
         triggers: takeover.triggers,
         replicas: takeover.replicas,
         seconds,
-        polls_per_s: None,
-        polls_failed: None,
-        served_per_s: None,
         cpu_percent: 100.0 * (usage::cpu() - cpu_before).as_secs_f64() / seconds,
-        rss_bytes: None,
-        rss_bytes_per_trigger: None,
-        lag_ms: None,
         takeover_ms: Some(lags.told()),
         lost: Some(all - outcomes.decided),
         doubled: Some(outcomes.twice),
+        ..Report::default()
     })
-}
-
-/// Tasks that begin deferred, and wait for one file; no worker runs them.
-async fn add(bench: &Bench<'_>, triggers: usize) -> Result<()> {
-    let path = bench.scratch.folder().join("there").to_string_lossy().into_owned();
-    let task = || {
-        let wait = File::at(path.clone()).every(EVERY).settle(Duration::ZERO);
-        NewTask::named("bench.takeover", Value::Null).when(defer(wait))
-    };
-    for from in (0..triggers).step_by(BATCH) {
-        let batch = (from..triggers.min(from + BATCH)).map(|_| task());
-        bench.store.enqueue_all(batch.collect()).await?;
-    }
-    Ok(())
 }
 
 /// Notes of each trigger how long after the fault the lost one has no longer held it.
@@ -180,7 +158,7 @@ async fn fire(bench: &Bench<'_>, takeover: &Takeover) -> Result<Outcomes> {
     std::fs::write(bench.scratch.folder().join("there"), "")
         .map_err(|error| Error::Unusable(format!("cannot write a file of our own: {error}")))?;
     let limit = 3 * takeover.lease + LIMIT;
-    let over = until(bench, "every trigger has fired", limit, async || {
+    let over = bench.until("every trigger has fired", limit, async || {
         Ok(bench.store.outcomes().await?.decided >= takeover.triggers as i64)
     });
     if let Err(error) = over.await {
@@ -190,21 +168,4 @@ async fn fire(bench: &Bench<'_>, takeover: &Takeover) -> Result<Outcomes> {
     // As long as it takes one that came back to find out that it is gone, and to say all that it has to say.
     bench.store.clock().sleep(takeover.lease).await;
     bench.store.outcomes().await
-}
-
-async fn until(
-    bench: &Bench<'_>,
-    what: &str,
-    limit: Duration,
-    mut claim: impl AsyncFnMut() -> Result<bool>,
-) -> Result<()> {
-    let clock = bench.store.clock();
-    let began = clock.monotonic();
-    while !claim().await? {
-        if clock.monotonic() - began > limit {
-            return Err(Error::Unusable(format!("waited {} s in vain until {what}", limit.as_secs())));
-        }
-        clock.sleep(LOOK).await;
-    }
-    Ok(())
 }

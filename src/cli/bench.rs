@@ -10,7 +10,7 @@ use super::{
     output::{self, FAINT, STRONG},
     serve, time,
 };
-use crate::bench::{self, Fault, Kind, Poll, Report, Scenario, Settings, Takeover};
+use crate::bench::{self, Burst, Fault, Kind, Poll, Report, Scenario, Settings, Share, Takeover, Timers, Waiting};
 
 /// Measure what a replica does on this machine and with this database
 ///
@@ -28,6 +28,67 @@ pub(super) struct Bench {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    /// Let waits be over all at one instant, and time how soon their events are committed
+    Burst {
+        /// Who finds that a wait is over: a check, or whoever looks for what is due
+        #[arg(long, value_enum, default_value = "active")]
+        kind: Awaited,
+
+        /// How many waits there are
+        #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        triggers: u32,
+    },
+
+    /// Start a triggerer where there are free triggers, and time how soon it holds them all
+    Pickup {
+        /// How many triggers there are
+        #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        triggers: u32,
+    },
+
+    /// Have tasks go all the way: added, claimed, deferred, leased, fired, claimed again and finished
+    Cycle {
+        /// How many tasks
+        #[arg(long, value_name = "N", default_value = "20000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        tasks: u32,
+    },
+
+    /// Have timers come due one after the other, and tell how long after its time each step runs
+    Timers {
+        /// How many come due in a second
+        #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
+    },
+
+    /// Let many tasks wait for the same, which is checked once for all of them
+    Share {
+        /// How many tasks wait
+        #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        triggers: u32,
+
+        /// For how many different things
+        #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        specs: u32,
+
+        /// How far apart the checks of one thing are
+        #[arg(long, value_name = "DURATION", value_parser = spacing, default_value = "1s")]
+        every: Duration,
+    },
+
+    /// Hold triggers that are not checked meanwhile, and tell what each takes
+    Hold {
+        /// How many
+        #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        triggers: u32,
+    },
+
+    /// The same, given back in between: what sleeps long takes nothing
+    Dormant {
+        /// How many
+        #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        triggers: u32,
+    },
+
     /// Hold active triggers that are checked again and again
     Poll {
         /// What to check: files that are not there, or a web server that is not done
@@ -35,7 +96,7 @@ enum What {
         kind: Polled,
 
         /// How many triggers to hold
-        #[arg(long, value_name = "N", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        #[arg(long, value_name = "N", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         triggers: u32,
 
         /// How far apart the checks of one trigger are
@@ -63,6 +124,12 @@ enum What {
         #[arg(long, value_name = "DURATION", value_parser = time::duration, default_value = "10s")]
         lease: Duration,
     },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Awaited {
+    Active,
+    Passive,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -97,7 +164,23 @@ impl Bench {
 impl What {
     fn scenario(self) -> Scenario {
         match self {
+            Self::Burst { kind, triggers } => Scenario::Burst(Burst {
+                waiting: match kind {
+                    Awaited::Active => Waiting::Active,
+                    Awaited::Passive => Waiting::Passive,
+                },
+                triggers: triggers as usize,
+            }),
+            Self::Pickup { triggers } => Scenario::Pickup(triggers as usize),
+            Self::Cycle { tasks } => Scenario::Cycle(tasks as usize),
+            Self::Timers { rate } => Scenario::Timers(Timers { rate: rate as usize }),
+            Self::Share { triggers, specs, every } => {
+                Scenario::Share(Share { triggers: triggers as usize, specs: specs as usize, every })
+            }
+            Self::Hold { triggers } => Scenario::Hold(triggers as usize),
+            Self::Dormant { triggers } => Scenario::Dormant(triggers as usize),
             Self::Poll { kind, triggers, every } => Scenario::Poll(Poll {
+                horizon: Duration::MAX,
                 kind: match kind {
                     Polled::File => Kind::File,
                     Polled::Http => Kind::Http,
@@ -161,6 +244,22 @@ impl fmt::Display for Shown {
         if let Some(served) = report.served_per_s {
             line("answers", format!("{served:.0}/s"), "by the count of the server");
         }
+        for (what, rate, of) in [
+            ("events", report.events_per_s, "committed, from the instant to the last"),
+            ("pick-up", report.pickup_per_s, "leased, from the start of the triggerer to the last"),
+            ("cycles", report.cycles_per_s, "from the first that is added to the last that is over"),
+            ("floor", report.floor_per_s, "plain SQL that writes the same rows and does nothing else"),
+        ] {
+            if let Some(rate) = rate {
+                line(what, format!("{rate:.0}/s"), of);
+            }
+        }
+        if let Some(ratio) = report.ratio_to_floor {
+            line("of it", format!("{:.0} %", 100.0 * ratio), "how far up to the floor it goes");
+        }
+        if let Some(statements) = report.statements_per_event {
+            line("statements", format!("{statements:.3}"), "for each, as the server counts them");
+        }
         line("CPU", format!("{:.1} %", report.cpu_percent), "of one core, this process alone");
         if let Some(rss) = report.rss_bytes {
             line("memory", bytes(rss), "resident, at the end");
@@ -173,7 +272,7 @@ impl fmt::Display for Shown {
             line("doubled", doubled.to_string(), "deferrals that reached more than one");
         }
         writeln!(f, "{table}")?;
-        let from_to = [("due to begun", &report.lag_ms), ("the fault to running elsewhere", &report.takeover_ms)];
+        let from_to = [(report.lag_is(), &report.lag_ms), ("the fault to running elsewhere", &report.takeover_ms)];
         let told = from_to.into_iter().find_map(|(from_to, lag)| Some((from_to, lag.as_ref()?)));
         let Some((from_to, lag)) = told else { return Ok(()) };
         writeln!(

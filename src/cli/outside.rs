@@ -18,6 +18,10 @@ pub(super) enum Outside {
         #[arg(long)]
         busy: u64,
 
+        /// How many after those to answer with `running`
+        #[arg(long)]
+        pending: u64,
+
         /// What to say after that
         #[arg(long)]
         state: String,
@@ -32,7 +36,7 @@ impl Outside {
                 let Some(bytes) = outside::look_for(&path).await? else { return Ok(Exit::Wrong) };
                 println!("{}", serde_json::json!({ "bytes": bytes }));
             }
-            Self::Serve { busy, state } => outside::serve(Speaking { busy, state }).await?,
+            Self::Serve { busy, pending, state } => outside::serve(Speaking { busy, pending, state }).await?,
         }
         Ok(Exit::Fine)
     }

@@ -54,7 +54,7 @@ async fn file(stage: &Stage) -> Result<()> {
 const BUSY: u64 = 2;
 
 async fn web_server(stage: &Stage) -> Result<()> {
-    let server = Server::start(&stage.program, &Speaking { busy: BUSY, state: "done".to_owned() }).await?;
+    let server = Server::start(&stage.program, &Speaking { busy: BUSY, pending: 0, state: "done".to_owned() }).await?;
     let title = "waits for a web server, which says 503 before 200";
     let task = NewTask::of(&FromWeb::at(server.url("export")))?;
     let id = stage.add(title, task, Expected::result(json!({ "state": "done", "asked": BUSY + 1 }))).await?;

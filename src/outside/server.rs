@@ -27,7 +27,9 @@ use crate::error::{Error, Result};
 pub(crate) struct Speaking {
     /// How many requests it answers with 503 before it says anything else.
     pub(crate) busy: u64,
-    /// The `state` that it says after that, as JSON with status 200.
+    /// How many requests after those it answers with 200, and a JSON body whose `state` is `running`.
+    pub(crate) pending: u64,
+    /// The `state` that it says after that.
     pub(crate) state: String,
 }
 
@@ -47,7 +49,8 @@ impl Server {
     /// If it cannot be run, or says nothing.
     pub(crate) async fn start(program: &Path, speaking: &Speaking) -> Result<Self> {
         let mut process = Command::new(program)
-            .args(["outside", "serve", "--busy", &speaking.busy.to_string(), "--state", &speaking.state])
+            .args(["outside", "serve", "--busy", &speaking.busy.to_string()])
+            .args(["--pending", &speaking.pending.to_string(), "--state", &speaking.state])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -139,7 +142,9 @@ fn spoken(speaking: &Speaking, asked: u64) -> String {
     let (status, body) = if asked <= speaking.busy {
         ("503 Service Unavailable", serde_json::json!({ "error": "busy" }))
     } else {
-        ("200 OK", serde_json::json!({ "state": speaking.state, "asked": asked }))
+        let is_pending = asked - speaking.busy <= speaking.pending;
+        let state = if is_pending { "running" } else { &speaking.state };
+        ("200 OK", serde_json::json!({ "state": state, "asked": asked }))
     };
     let body = body.to_string();
     format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())

@@ -44,4 +44,40 @@ impl Store {
         let (decided, twice) = self.reading("counting outcomes", count).await?;
         Ok(Outcomes { decided, twice })
     }
+
+    /// Whether any task is not over.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn has_unfinished(&self) -> Result<bool> {
+        let text = "select exists (select 1 from reveille_task)";
+        let look = async |db: &mut Db<'_>| {
+            each!(db, c => sqlx::query_scalar(text).fetch_one(&mut **c).await).map_err(doing("looking for tasks"))
+        };
+        self.reading("looking for tasks", look).await
+    }
+
+    /// How many statements the server has run on this database, if it counts them: by `pg_stat_statements`.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn statements(&self) -> Result<Option<i64>> {
+        let look = async |db: &mut Db<'_>| {
+            let Db::Postgres(c) = db else { return Ok(None) };
+            let place =
+                "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace
+                          where e.extname = 'pg_stat_statements'
+                            and current_setting('shared_preload_libraries') like '%pg_stat_statements%'";
+            let place: Option<String> =
+                sqlx::query_scalar(place).fetch_optional(&mut **c).await.map_err(doing("counting statements"))?;
+            let Some(place) = place else { return Ok(None) };
+            let count = format!(
+                "select coalesce(sum(s.calls), 0)::bigint from {place}.pg_stat_statements s
+                   join pg_database d on d.oid = s.dbid where d.datname = current_database()"
+            );
+            let count = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut **c).await;
+            count.map(Some).map_err(doing("counting statements"))
+        };
+        self.reading("counting statements", look).await
+    }
 }

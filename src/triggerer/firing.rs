@@ -19,6 +19,7 @@ use crate::{
     outage::Outage,
     presence::Presence,
     store::{BATCH, Verdict, event, halves, trigger::Release},
+    tally::Tally,
     task::{WaitFailed, WaitFailure},
 };
 
@@ -33,11 +34,18 @@ pub(super) struct Firing {
     presence: Arc<Presence>,
     home: Arc<dyn Home>,
     holdings: Arc<Holdings>,
+    tally: Tally,
 }
 
 impl Firing {
-    pub(super) fn new(clock: Clock, presence: Arc<Presence>, home: Arc<dyn Home>, holdings: Arc<Holdings>) -> Self {
-        Self { clock, presence, home, holdings }
+    pub(super) fn new(
+        clock: Clock,
+        presence: Arc<Presence>,
+        home: Arc<dyn Home>,
+        holdings: Arc<Holdings>,
+        tally: Tally,
+    ) -> Self {
+        Self { clock, presence, home, holdings, tally }
     }
 
     /// Commits until nothing more can come.
@@ -118,6 +126,7 @@ impl Firing {
 
     /// Gives the slots back, and tells the triggers: what consumed from a source acknowledges now, or gives back.
     fn settled(&self, fired: Vec<Finding>, receipts: &[Receipt]) {
+        self.tally.fired(receipts.iter().filter(|receipt| **receipt == Receipt::Accepted).count());
         self.holdings.free(fired.iter().map(|finding| finding.fence));
         for (finding, receipt) in fired.into_iter().zip(receipts.iter().copied()) {
             let task = finding.fence.task;

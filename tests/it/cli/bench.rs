@@ -48,6 +48,46 @@ on_both! {
     }
 }
 
+/// A figure that is told beside that of plain SQL, where there is a server for it.
+fn beside_floor(report: &Value, name: &str) {
+    let reached = figure(report, name);
+    assert!(reached > 0.0, "{report}");
+    if report["backend"] == "postgres" {
+        let ratio = reached / figure(report, "floor_per_s");
+        assert!((figure(report, "ratio_to_floor") - ratio).abs() < 1e-9, "{report}");
+    } else {
+        assert_eq!((&report["floor_per_s"], &report["ratio_to_floor"]), (&Value::Null, &Value::Null), "{report}");
+    }
+}
+
+on_both! {
+    fn a_burst_is_timed_to_its_last_event(shell) {
+        for kind in ["active", "passive"] {
+            let report = shell.json(&["bench", "burst", "--kind", kind, "--triggers", "40"]);
+            beside_floor(&report, "events_per_s");
+            let lag = |name: &str| figure(&report["lag_ms"], name);
+            assert!(lag("p50") <= lag("p99") && lag("p99") <= lag("max"), "{report}");
+            assert!((figure(&report, "events_per_s") - 40_000.0 / lag("max").max(1.0)).abs() < 1e-9, "{report}");
+        }
+    }
+}
+
+on_both! {
+    fn all_that_is_free_is_picked_up(shell) {
+        let report = shell.json(&["bench", "pickup", "--triggers", "40"]);
+        beside_floor(&report, "pickup_per_s");
+    }
+}
+
+on_both! {
+    fn tasks_go_all_the_way(shell) {
+        let before = shell.things();
+        let report = shell.json(&["bench", "cycle", "--tasks", "40"]);
+        beside_floor(&report, "cycles_per_s");
+        assert_eq!(shell.things(), before);
+    }
+}
+
 on_both! {
     fn it_works_beside_what_is_there_and_leaves_nothing_behind(shell) {
         shell.add(&["report"]);
