@@ -10,6 +10,7 @@ mod batch;
 pub mod check;
 pub mod event;
 pub mod examine;
+pub mod fleet;
 pub mod floor;
 pub mod history;
 pub mod outcome;

@@ -1,7 +1,7 @@
 //! The triggerer: runs active triggers, up to a capacity.
 //!
 //! Three loops and a heap. The *leasing* loop takes what is free and what the dead left behind, never more than there is
-//! room for. The *checks* pop the heap as checks fall due and run them, bounded. *Firing* gathers what they found and
+//! room for, nor, among several, more than its share. The *checks* pop the heap as checks fall due and run them, bounded. *Firing* gathers what they found and
 //! commits it in batches; only then is a slot free again, so that what is not yet committed is bounded by the capacity.
 //! Losing the database ends nothing: checks go on until the replica parks, and what was seen is kept until it is stored.
 
@@ -12,6 +12,8 @@ mod firing;
 mod holding;
 mod record;
 mod reporting;
+mod share;
+mod sharing;
 mod undoing;
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +27,7 @@ use self::{
     firing::Firing,
     holding::Holdings,
     home::{DatabaseHome, Home, Leases, Unreadable},
+    sharing::Sharing,
 };
 use crate::{
     aside::Aside,
@@ -229,7 +232,7 @@ impl<'a> Life<'a> {
     /// Takes what there is room for, hears what has come for what it holds, and makes sure now and then that the database and we agree on what we hold.
     async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Arrival>) {
         let (clock, wake) = (self.store.clock(), self.store.wake());
-        let doubt = Doubt::default();
+        let (doubt, sharing) = (Doubt::default(), Sharing::default());
         let woken = || {
             let (waiting, freed) = (wake.on(Topic::Waiting), self.holdings.freed());
             let cancelled = wake.on(Topic::Cancelled);
@@ -243,10 +246,15 @@ impl<'a> Life<'a> {
                 }
             }
         };
-        turns("leasing triggers", clock, stop, woken, || self.lease_turn(&doubt, arrived)).await;
+        turns("leasing triggers", clock, stop, woken, || self.lease_turn(&doubt, &sharing, arrived)).await;
     }
 
-    async fn lease_turn(&self, doubt: &Doubt, arrived: &mpsc::Sender<Arrival>) -> Result<(Turn, Duration)> {
+    async fn lease_turn(
+        &self,
+        doubt: &Doubt,
+        sharing: &Sharing,
+        arrived: &mpsc::Sender<Arrival>,
+    ) -> Result<(Turn, Duration)> {
         if self.presence.is_parked() {
             return Ok((Turn::Idle, POLL));
         }
@@ -254,6 +262,7 @@ impl<'a> Life<'a> {
             self.agree(arrived).await?;
             doubt.settle(asked);
         }
+        let pause = sharing::turn(self, sharing, doubt).await?;
         let room = self.holdings.room().min(BATCH);
         // Until the answer is here, or if it never comes.
         doubt.raise();
@@ -261,7 +270,7 @@ impl<'a> Life<'a> {
         doubt.lower();
         let full = room > 0 && leases.readable.len() + leases.unreadable.len() == room;
         self.adopt(leases, arrived).await;
-        Ok((if full { Turn::Full } else { Turn::Idle }, jittered(POLL)))
+        Ok((if full { Turn::Full } else { Turn::Idle }, pause.min(jittered(POLL))))
     }
 
     /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashSet, VecDeque},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,10 @@ use crate::{
 /// How long one clean-up may take.
 pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
 
+/// What has just begun to wait stays where it is for so long, in milliseconds: of a wait that is due later than that after it
+/// began it can be told that it was given back. The two times are stored a little apart.
+const STAYS: i64 = 1_000;
+
 /// How many wait to be told of their checks. What comes and goes faster than that is not asked about.
 const LONGEST_LINE: usize = 10_000;
 
@@ -34,6 +41,8 @@ const LONGEST_LINE: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Holdings {
     capacity: usize,
+    /// How many of these may be taken: my share.
+    limit: AtomicUsize,
     held: DashMap<TaskId, Holding>,
     freed: Arc<Notify>,
     /// What triggers still do after they are let go of: nothing waits for it but the end of this life.
@@ -75,6 +84,7 @@ impl Holdings {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,
+            limit: AtomicUsize::new(capacity),
             held: DashMap::new(),
             freed: Arc::default(),
             aftermath: TaskTracker::new(),
@@ -86,8 +96,19 @@ impl Holdings {
         self.held.len()
     }
 
+    /// How many more may be taken.
     pub(super) fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.held.len())
+        self.limit.load(Ordering::Relaxed).min(self.capacity).saturating_sub(self.held.len())
+    }
+
+    /// Whether more could be taken, if it were mine to take.
+    pub(super) fn has_used_its_share(&self) -> bool {
+        self.room() == 0 && self.held.len() < self.capacity
+    }
+
+    /// So many may be taken, or as many as the capacity allows.
+    pub(super) fn may_hold(&self, limit: Option<usize>) {
+        self.limit.store(limit.unwrap_or(self.capacity), Ordering::Relaxed);
     }
 
     /// Completes when a slot was given back, counted from this call.
@@ -208,6 +229,25 @@ impl Holdings {
         before.saturating_sub(self.held.len())
     }
 
+    /// Takes out up to `count` for others to run, first those that lose nothing by it. None that is being checked, and none
+    /// that has moved since `joined_at`.
+    pub(super) fn give_up(&self, count: usize, joined_at: i64, now: i64) -> Vec<Fence> {
+        let may_move = |holding: &Holding| holding.may_move(joined_at, now);
+        let movable = self.held.iter().filter(|holding| may_move(holding));
+        let mut movable: Vec<(bool, Fence)> =
+            movable.map(|holding| (holding.loses_by_moving(), holding.fence)).collect();
+        movable.sort_by_key(|(loses, _)| *loses);
+        let still =
+            |fence: Fence| self.held.remove_if(&fence.task, |_, holding| holding.fence == fence && may_move(holding));
+        let given_up = movable.into_iter().filter_map(|(_, fence)| still(fence)).take(count);
+        given_up
+            .map(|(_, mut holding)| {
+                self.let_go(&mut holding);
+                holding.fence
+            })
+            .collect()
+    }
+
     /// Where what follows a settled event is done.
     pub(super) fn aftermath(&self) -> &TaskTracker {
         &self.aftermath
@@ -239,6 +279,20 @@ impl Holdings {
         if tokio::time::timeout(CLEAN_UP, self.aftermath.wait()).await.is_err() {
             tracing::warn!("some triggers had not cleaned up after {} s", CLEAN_UP.as_secs());
         }
+    }
+}
+
+impl Holding {
+    /// One that is given back to others is due as of then.
+    fn may_move(&self, joined_at: i64, now: i64) -> bool {
+        let settled_at = self.since.as_millisecond() + STAYS;
+        let has_moved = self.wake_at > settled_at && self.wake_at >= joined_at;
+        self.check.is_none() && now > settled_at && !has_moved
+    }
+
+    /// What the last check left, the checks that its equals make for it, its count of failures; or it is about to be checked.
+    fn loses_by_moving(&self) -> bool {
+        self.next.is_none() || !self.memory.is_empty() || self.record.failures > 0
     }
 }
 

@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use reveille_trigger::{Arrived, Receipt, Trigger};
 
+use super::share::{Fleet, Member};
 use crate::{
     aside::Aside,
     clock::timestamp,
@@ -14,10 +15,10 @@ use crate::{
     id::{Fence, Incarnation},
     kind,
     store::{
-        BATCH, Scope, Store, Url, Verdict, arrival,
+        BATCH, Db, Scope, Store, Url, Verdict, arrival,
         check::Report,
         event::Firing,
-        json_size, parts,
+        fleet, json_size, parts,
         task::Over,
         trigger::{self, Lease, Release},
         undo::{self, Undone},
@@ -100,6 +101,10 @@ pub struct Undoing {
 pub trait Home: fmt::Debug + Send + Sync {
     /// Leases up to `limit` triggers, none of those set aside, and tells what has come for those that I hold.
     async fn lease(&self, limit: usize, aside: &Aside) -> Result<Leases>;
+    /// How much could be leased now, counted up to about `most`.
+    async fn free(&self, most: usize, aside: &Aside) -> Result<usize>;
+    /// Those whom I share with, and what there is to share; none while there is nobody else.
+    async fn fleet(&self, aside: &Aside) -> Result<Option<Fleet>>;
     /// What I am said to hold.
     async fn held(&self) -> Result<Leases>;
     /// Stores events; a receipt each, in order.
@@ -131,10 +136,24 @@ impl DatabaseHome {
     }
 
     /// What this binary has whole, among what was ever stored.
-    fn scope(&self, stored: Vec<String>) -> Result<Scope> {
-        let have = kind::kinds()?;
+    async fn scope(&self, db: &mut Db<'_>) -> Result<Scope> {
+        let (have, stored) = (kind::kinds()?, trigger::kind_sets(db).await?);
         let kinds = stored.into_iter().filter(|kinds| kind::has_whole(have, kinds)).collect();
         Ok(Scope { queues: self.queues.clone(), kinds, aside: Vec::new() })
+    }
+
+    /// The same without what is set aside.
+    async fn scope_without(&self, db: &mut Db<'_>, aside: &Aside) -> Result<Scope> {
+        let mut scope = self.scope(db).await?;
+        scope.kinds.retain(|kinds| !aside.leaves(kinds));
+        scope.aside = aside.rows();
+        Ok(scope)
+    }
+
+    async fn count_free(&self, db: &mut Db<'_>, most: usize, aside: &Aside) -> Result<usize> {
+        let scope = self.scope_without(db, aside).await?;
+        let free = fleet::free(db, &scope, self.store.clock().now_ms(), most).await?;
+        Ok(free.try_into().unwrap_or_default())
     }
 
     /// How many events or reports one transaction stores. SQLite has one writer, whom renewals wait for.
@@ -196,9 +215,7 @@ impl Home for DatabaseHome {
             let news = arrival::news(&mut tx.db(), self.me).await?;
             let mut leases = Vec::new();
             if limit > 0 {
-                let mut scope = self.scope(trigger::kind_sets(&mut tx.db()).await?)?;
-                scope.kinds.retain(|kinds| !aside.leaves(kinds));
-                scope.aside = aside.rows();
+                let scope = self.scope_without(&mut tx.db(), aside).await?;
                 let now = self.store.clock().now_ms();
                 leases = trigger::lease(&mut tx.db(), self.me, &scope, now, limit).await?;
             }
@@ -207,6 +224,35 @@ impl Home for DatabaseHome {
         })
         .await?;
         Ok(Leases { news: self.read_news(news), ..self.read(leases) })
+    }
+
+    async fn free(&self, most: usize, aside: &Aside) -> Result<usize> {
+        self.store.reading("counting what is free", async |db| self.count_free(db, most, aside).await).await
+    }
+
+    async fn fleet(&self, aside: &Aside) -> Result<Option<Fleet>> {
+        let look = async |db: &mut Db<'_>| {
+            let (have, queues) = (kind::kinds()?, self.queues.as_deref());
+            let mut rows = fleet::members(db, self.me, self.store.clock().now_ms()).await?;
+            rows.retain(|row| row.incarnation == self.me.0 || row.takes_all(have, queues));
+            if rows.len() < 2 {
+                return Ok(None);
+            }
+            // What is leased between the two counts is in neither: nobody takes it for more than there is.
+            let held = fleet::held(db).await?;
+            let most = rows.iter().map(|row| row.capacity.cast_unsigned() as usize).sum();
+            let free = self.count_free(db, most, aside).await?;
+            let member = |row: fleet::Member| Member {
+                incarnation: row.incarnation.into(),
+                capacity: row.capacity.cast_unsigned() as usize,
+                held: held.get(&row.incarnation).map_or(0, |held| (*held).try_into().unwrap_or_default()),
+                joined_at: row.joined_at,
+            };
+            let (mine, peers): (Vec<_>, Vec<_>) =
+                rows.into_iter().map(member).partition(|row| row.incarnation == self.me);
+            Ok(mine.first().map(|me| Fleet { me: *me, peers, free }))
+        };
+        self.store.reading("looking at the fleet", look).await
     }
 
     async fn held(&self) -> Result<Leases> {
@@ -282,7 +328,7 @@ impl Home for DatabaseHome {
     async fn cancelled(&self, limit: usize) -> Result<Vec<Undoing>> {
         let undos = within("leasing what is to be undone", async {
             let mut tx = self.store.begin().await?;
-            let scope = self.scope(trigger::kind_sets(&mut tx.db()).await?)?;
+            let scope = self.scope(&mut tx.db()).await?;
             let now = self.store.clock().now_ms();
             let undos = undo::lease(&mut tx.db(), self.me, &scope, now, limit as i64).await?;
             tx.commit().await?;

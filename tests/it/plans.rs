@@ -167,6 +167,7 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             statement!("take_over"),
             format!("{queues}, array['fake','other'], {holder}, {BATCH}::bigint, {none}"),
         ),
+        ("free", statement!("free"), format!("{queues}, array['fake','other'], {now}, {BATCH}::bigint, {none}")),
         (
             "release",
             statement!("release"),

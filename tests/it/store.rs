@@ -9,6 +9,7 @@ mod deadlocks;
 mod deferral;
 mod enqueue;
 mod fire;
+mod fleet;
 mod holders;
 mod life;
 mod races;

@@ -203,3 +203,24 @@ both!(
         stage.succeeded(active).await;
     }
 );
+
+both!(
+    async fn no_snapshot_shows_more_while_triggers_move(stage: Stage) {
+        let snapshots = Snapshots::of(stage.another().await);
+        let full = [stage.triggerer(settings()).await, stage.triggerer(settings()).await];
+        let tasks = (0..2 * CAPACITY).map(|_| task().when(defer(Scripted::never().0.every(ms(50)))));
+        stage.store.enqueue_all(tasks.collect()).await.unwrap();
+        until("both to be full", async || stage.held().await == 2 * CAPACITY as i64).await;
+        let joins = Settings { label: "joins".to_owned(), ..settings() };
+        let _joins = stage.triggerer(joins).await;
+        until("one that joins to have its share", async || {
+            let joined = stage.live("joins").await.incarnation;
+            snapshot(&stage.store).await.get(&joined).is_some_and(|held| *held >= 5)
+        })
+        .await;
+        let [leaves, _stays] = full;
+        leaves.stop().await;
+        until("both to be full again", async || stage.held().await == 2 * CAPACITY as i64).await;
+        assert_eq!(snapshots.most(), CAPACITY as i64);
+    }
+);

@@ -27,6 +27,7 @@ mod parking;
 mod presence;
 mod processes;
 mod secrets;
+mod shares;
 mod sharing;
 mod silence;
 mod slots;

@@ -1,0 +1,217 @@
+//! Triggerers share the work in proportion to their capacities, and what they hold moves only when one joins or is off its share.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use reveille::{
+    NewTask, defer, done,
+    id::Incarnation,
+    store::{
+        Db,
+        replica::{self, Card},
+    },
+    triggerer::Settings,
+};
+use uuid::Uuid;
+
+use crate::stage::{Plain, Played, Script, Scripted, Seen, Stage, ms, patient, quick, until};
+
+/// How far apart checks are: far enough that most triggers are between two at any time.
+const EVERY: Duration = ms(500);
+
+fn settings(label: &str, capacity: usize) -> Settings {
+    Settings { capacity, ..quick::triggerer(label) }
+}
+
+/// Which replica of which label holds a task's trigger; none for what is free.
+type Holders = HashMap<Uuid, Option<String>>;
+
+fn share_of(holders: &Holders, label: &str) -> usize {
+    holders.values().filter(|holder| holder.as_deref() == Some(label)).count()
+}
+
+/// So many triggers that never fire, on this queue.
+async fn add(stage: &Stage, count: usize, queue: &str) -> Vec<Arc<Played>> {
+    let (tasks, played): (Vec<_>, Vec<_>) = (0..count)
+        .map(|_| {
+            let (trigger, played) = Scripted::never();
+            let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+            (task.queue(queue).when(defer(trigger.every(EVERY))), played)
+        })
+        .unzip();
+    stage.store.enqueue_all(tasks).await.unwrap();
+    played
+}
+
+impl Stage {
+    async fn holders(&self) -> Holders {
+        let text = "select t.task_id, r.label from reveille_trigger t
+                      left join reveille_replica r on r.incarnation = t.holder and r.gone_at is null";
+        let mut tx = self.store.read().await.unwrap();
+        let rows: Vec<(Uuid, Option<String>)> = match tx.db() {
+            Db::Sqlite(c) => sqlx::query_as(text).fetch_all(c).await.unwrap(),
+            Db::Postgres(c) => sqlx::query_as(text).fetch_all(c).await.unwrap(),
+        };
+        tx.commit().await.unwrap();
+        rows.into_iter().collect()
+    }
+
+    /// How many triggers were given back each time.
+    async fn given_back(&self) -> Vec<i64> {
+        let text =
+            "select count(*) from reveille_trigger where wake_at > since + 1000 group by wake_at order by wake_at";
+        let mut tx = self.store.read().await.unwrap();
+        let counts = match tx.db() {
+            Db::Sqlite(c) => sqlx::query_scalar(text).fetch_all(c).await.unwrap(),
+            Db::Postgres(c) => sqlx::query_scalar(text).fetch_all(c).await.unwrap(),
+        };
+        tx.commit().await.unwrap();
+        counts
+    }
+
+    /// Waits until all have waited for so long that they may move.
+    async fn have_waited(&self) {
+        let latest = self.count("select max(since) from reveille_trigger").await;
+        until("them to have waited", async || self.clock().now_ms() > latest + 1_000).await;
+    }
+
+    /// Waits until each of these has renewed this often more: each looks at the others soon after it does.
+    async fn renewed(&self, labels: &[&str], times: i64) {
+        for label in labels {
+            let before = self.live(label).await.beat;
+            until("it to renew", async || self.live(label).await.beat >= before + times).await;
+        }
+    }
+}
+
+both!(
+    async fn what_is_free_goes_to_replicas_in_proportion_to_their_capacity(stage: Stage) {
+        let _replicas = [stage.triggerer(settings("small", 300)).await, stage.triggerer(settings("large", 600)).await];
+        stage.renewed(&["small", "large"], 3).await;
+        for (count, all) in [(150, 150), (150, 300), (60, 360)] {
+            add(&stage, count, "default").await;
+            until("all to be held", async || stage.held().await == all).await;
+        }
+        let holders = stage.holders().await;
+        let (small, large) = (share_of(&holders, "small"), share_of(&holders, "large"));
+        assert!((114..=126).contains(&small) && (228..=252).contains(&large), "{small} and {large}");
+        assert_eq!(stage.given_back().await, [0; 0], "they were taken so at once");
+    }
+);
+
+both!(
+    async fn when_a_replica_joins_a_tenth_of_its_share_moves_each_renewal_and_no_trigger_twice(stage: Stage) {
+        let _first = stage.triggerer(settings("first", 400)).await;
+        let played = add(&stage, 200, "default").await;
+        until("all to be held", async || stage.held().await == 200).await;
+        stage.have_waited().await;
+        let _second = stage.triggerer(settings("second", 400)).await;
+        let joined_at = stage.live("first").await.beat;
+        let (mut before, mut moves) = (stage.holders().await, HashMap::<Uuid, usize>::new());
+        until("both to have their shares", async || {
+            let now = stage.holders().await;
+            for (task, holder) in &now {
+                if holder.is_some() && *holder != before[task] {
+                    *moves.entry(*task).or_default() += 1;
+                    before.insert(*task, holder.clone());
+                }
+            }
+            share_of(&now, "second") == 100
+        })
+        .await;
+        // It looks at the others when it has renewed, and the last of what it gives back is to be taken yet.
+        let took = stage.live("first").await.beat - joined_at;
+        assert!(took <= 11, "{took} renewals");
+        assert_eq!((moves.len(), moves.values().max()), (100, Some(&1)));
+        assert_eq!(stage.given_back().await, [10; 10]);
+        let let_go: Vec<usize> = played.iter().map(|played| played.times(Seen::CleanUp)).collect();
+        assert_eq!((let_go.iter().sum::<usize>(), let_go.iter().max()), (100, Some(&1)));
+
+        stage.renewed(&["first"], 20).await;
+        assert!(stage.holders().await == before, "what is settled stays where it is");
+        assert_eq!(stage.given_back().await.len(), 10);
+    }
+);
+
+both!(
+    async fn what_one_leaves_behind_is_shared_by_those_who_stay(stage: Stage) {
+        let mut replicas = Vec::new();
+        for label in ["one", "two", "three"] {
+            replicas.push(stage.triggerer(settings(label, 400)).await);
+        }
+        stage.renewed(&["one", "two", "three"], 3).await;
+        add(&stage, 300, "default").await;
+        until("all to be held", async || stage.held().await == 300).await;
+        let before = stage.holders().await;
+        replicas.pop().unwrap().stop().await;
+        until("all to be held again", async || stage.held().await == 300).await;
+        let after = stage.holders().await;
+        let (one, two) = (share_of(&after, "one"), share_of(&after, "two"));
+        assert!((143..=157).contains(&one) && one + two == 300, "{one} and {two}");
+        let stayed = before.iter().filter(|(task, holder)| after[*task] == **holder).count();
+        assert_eq!(stayed, share_of(&before, "one") + share_of(&before, "two"), "nothing else moves");
+    }
+);
+
+both!(
+    async fn nobody_is_left_a_share_of_what_it_may_not_take(stage: Stage) {
+        let only = |label: &str, queue: &str| Settings { queues: Some(vec![queue.to_owned()]), ..settings(label, 400) };
+        let _replicas = [stage.triggerer(only("a", "a")).await, stage.triggerer(only("b", "b")).await];
+        stage.renewed(&["a", "b"], 3).await;
+        let begun = stage.clock().monotonic();
+        add(&stage, 100, "a").await;
+        add(&stage, 10, "b").await;
+        add(&stage, 10, "nobody's").await;
+        until("all that somebody may take to be held", async || stage.held().await == 110).await;
+        let took = stage.clock().monotonic() - begun;
+        println!("MEASURED taken after {took:?}");
+        stage.renewed(&["a", "b"], 5).await;
+        let holders = stage.holders().await;
+        assert_eq!((share_of(&holders, "a"), share_of(&holders, "b")), (100, 10));
+        assert_eq!(stage.given_back().await, [0; 0]);
+    }
+);
+
+both!(
+    async fn what_a_replica_leaves_alone_for_a_second_is_taken_by_the_others(stage: Stage) {
+        let before = stage.triggerer(patient::triggerer()).await;
+        let kinds = stage.live("triggerer").await.kinds;
+        before.stop().await;
+        let card = Card {
+            incarnation: Incarnation::mint(),
+            role: replica::Role::Triggerer,
+            label: "takes nothing".to_owned(),
+            capacity: 1_800,
+            kinds: kinds.split(',').map(ToOwned::to_owned).collect(),
+            queues: None,
+            lease: ms(30_000),
+        };
+        commit!(stage.store, db => replica::join(db, &card, stage.clock().now_ms()));
+        let _triggerer = stage.triggerer(settings("triggerer", 200)).await;
+        stage.renewed(&["triggerer"], 3).await;
+        let begun = stage.clock().monotonic();
+        add(&stage, 100, "default").await;
+        until("its share to be taken", async || stage.held().await >= 10).await;
+        stage.pass(ms(700).saturating_sub(stage.clock().monotonic() - begun)).await;
+        assert!(stage.held().await < 50, "the rest is another's");
+        until("all to be held", async || stage.held().await == 100).await;
+        let took = stage.clock().monotonic() - begun;
+        println!("MEASURED taken after {took:?} in the place of one that takes nothing");
+        assert!(took < ms(4_000), "{took:?}");
+    }
+);
+
+both!(
+    async fn what_is_being_checked_stays_where_it_is(stage: Stage) {
+        let _first = stage.triggerer(settings("first", 40)).await;
+        let (lasting, played) = Scripted::of(|_| std::future::pending());
+        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        let lasts = stage.store.enqueue(task.when(defer(lasting.time_out(None)))).await.unwrap();
+        played.until(Seen::Check, 1).await;
+        add(&stage, 1, "default").await;
+        until("both to be held", async || stage.held().await == 2).await;
+        let _second = stage.triggerer(settings("second", 40)).await;
+        until("one to move", async || share_of(&stage.holders().await, "second") == 1).await;
+        assert_eq!(stage.holders().await[&lasts.0].as_deref(), Some("first"));
+        assert_eq!(played.seen(), [Seen::Check]);
+    }
+);
