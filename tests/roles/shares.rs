@@ -13,7 +13,7 @@ use reveille::{
 };
 use uuid::Uuid;
 
-use crate::stage::{Plain, Played, Script, Scripted, Seen, Stage, ms, patient, quick, until};
+use crate::stage::{Plain, Played, Role, Script, Scripted, Seen, Stage, ms, patient, quick, until};
 
 /// How far apart checks are: far enough that most triggers are between two at any time.
 const EVERY: Duration = ms(500);
@@ -213,5 +213,46 @@ both!(
         until("one to move", async || share_of(&stage.holders().await, "second") == 1).await;
         assert_eq!(stage.holders().await[&lasts.0].as_deref(), Some("first"));
         assert_eq!(played.seen(), [Seen::Check]);
+    }
+);
+
+on_postgres!(
+    async fn what_was_given_back_is_let_go_of_even_if_the_answer_is_lost(stage: Stage) {
+        let proxy = stage.proxy().await;
+        let _first = Role::triggerer(&stage.through(&proxy).await, settings("first", 40));
+        add(&stage, 20, "default").await;
+        until("all to be held", async || stage.held().await == 20).await;
+        stage.have_waited().await;
+        let cut = proxy.cut_after_commit_of("set holder = null, wake_at");
+        let _second = stage.triggerer(settings("second", 40)).await;
+        cut.happened().await;
+        until("both to run their shares, and to know it", async || {
+            let holders = stage.holders().await;
+            let (first, second) = (stage.live("first").await, stage.live("second").await);
+            share_of(&holders, "first") == 10
+                && share_of(&holders, "second") == 10
+                && (first.running, second.running) == (10, 10)
+        })
+        .await;
+    }
+);
+
+on_postgres!(
+    async fn what_cannot_be_given_back_is_run_where_it_is(stage: Stage) {
+        let _first = stage.triggerer(settings("first", 40)).await;
+        let played = add(&stage, 4, "default").await;
+        until("all to be held", async || stage.held().await == 4).await;
+        stage.have_waited().await;
+        let mut tx = stage.store.begin().await.unwrap();
+        let Db::Postgres(c) = tx.db() else { unreachable!() };
+        sqlx::query("update reveille_trigger set deaths = deaths").execute(c).await.unwrap();
+        let _second = stage.triggerer(settings("second", 40)).await;
+        until("one to be let go of", async || played.iter().any(|played| played.times(Seen::CleanUp) > 0)).await;
+        for played in &played {
+            played.until(Seen::Check, played.times(Seen::Check) + 3).await;
+        }
+        assert_eq!(share_of(&stage.holders().await, "first"), 4);
+        tx.commit().await.unwrap();
+        until("both to have their shares", async || share_of(&stage.holders().await, "second") == 2).await;
     }
 );
