@@ -9,11 +9,12 @@ use reveille::{
         Db,
         replica::{self, Card},
     },
+    trigger::{Answer, Event},
     triggerer::Settings,
 };
 use uuid::Uuid;
 
-use crate::stage::{Plain, Played, Role, Script, Scripted, Seen, Stage, ms, patient, quick, until};
+use crate::stage::{Gate, Plain, Played, Role, Script, Scripted, Seen, Stage, ms, patient, quick, until};
 
 /// How far apart checks are: far enough that most triggers are between two at any time.
 const EVERY: Duration = ms(500);
@@ -129,6 +130,57 @@ both!(
         stage.renewed(&["first"], 20).await;
         assert!(stage.holders().await == before, "what is settled stays where it is");
         assert_eq!(stage.given_back().await.len(), 10);
+    }
+);
+
+/// So many triggers, each of which fires once its gate is open; by the tasks that wait.
+async fn add_gated(stage: &Stage, count: usize) -> HashMap<Uuid, Gate> {
+    let mut gates = HashMap::new();
+    for _ in 0..count {
+        let gate = Gate::shut();
+        let opens = gate.clone();
+        let (trigger, _) = Scripted::of(move |_| {
+            let is_open = opens.is_open();
+            async move { Ok(if is_open { Answer::Fire(Event::succeed(1)?) } else { Answer::NotYet }) }
+        });
+        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        gates.insert(stage.store.enqueue(task.when(defer(trigger.every(ms(100))))).await.unwrap().0, gate);
+    }
+    until("all to be held", async || stage.held().await == count as i64).await;
+    gates
+}
+
+/// All that this replica holds fires, and is held by nobody any more.
+async fn fire_those_of(stage: &Stage, label: &str, gates: &HashMap<Uuid, Gate>) {
+    let holders = stage.holders().await;
+    holders.iter().filter(|(_, holder)| holder.as_deref() == Some(label)).for_each(|(task, _)| gates[task].open());
+    until("them to have fired", async || share_of(&stage.holders().await, label) == 0).await;
+}
+
+both!(
+    async fn what_one_holds_too_much_of_moves_without_anybody_joining(stage: Stage) {
+        let _replicas = [stage.triggerer(settings("one", 400)).await, stage.triggerer(settings("two", 400)).await];
+        stage.renewed(&["one", "two"], 3).await;
+        let gates = add_gated(&stage, 40).await;
+        stage.have_waited().await;
+        fire_those_of(&stage, "two", &gates).await;
+        until("both to have their shares", async || share_of(&stage.holders().await, "two") == 10).await;
+    }
+);
+
+both!(
+    async fn no_trigger_moves_again_before_another_replica_joins(stage: Stage) {
+        let _first = stage.triggerer(settings("first", 400)).await;
+        let gates = add_gated(&stage, 40).await;
+        stage.have_waited().await;
+        let _second = stage.triggerer(settings("second", 400)).await;
+        until("half of them to move", async || share_of(&stage.holders().await, "second") == 20).await;
+        fire_those_of(&stage, "first", &gates).await;
+        let before = stage.holders().await;
+        stage.renewed(&["second"], 12).await;
+        assert_eq!(stage.holders().await, before);
+        let _third = stage.triggerer(settings("third", 400)).await;
+        until("them to move again", async || share_of(&stage.holders().await, "second") <= 7).await;
     }
 );
 
