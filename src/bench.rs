@@ -11,6 +11,7 @@ mod poll;
 mod replica;
 mod report;
 mod share;
+mod shares;
 mod takeover;
 mod timers;
 mod usage;
@@ -22,6 +23,7 @@ pub use self::{
     poll::{Kind, Poll},
     report::Report,
     share::Share,
+    shares::{Settled, Shares},
     takeover::{Fault, Takeover},
     timers::Timers,
 };
@@ -74,6 +76,8 @@ pub enum Scenario {
     Dormant(usize),
     /// Active triggers that are checked again and again.
     Poll(Poll),
+    /// A fleet that shares triggers.
+    Shares(Shares),
     /// A replica that is lost, or leaves.
     Takeover(Takeover),
 }
@@ -100,6 +104,7 @@ async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<
         Scenario::Hold(triggers) => poll::run(&bench, &Poll::hold(*triggers), "hold").await,
         Scenario::Dormant(triggers) => poll::run(&bench, &Poll::dormant(*triggers), "dormant").await,
         Scenario::Poll(poll) => poll::run(&bench, poll, "poll").await,
+        Scenario::Shares(shares) => shares::run(&bench, shares).await,
         Scenario::Takeover(takeover) => takeover::run(&bench, takeover).await,
     };
     bench.store.close().await;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::shares::Settled;
 use crate::lag::Lag;
 
 /// The figures of one run. What does not apply to its scenario is left out.
@@ -67,6 +68,9 @@ pub struct Report {
     /// How many reached more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubled: Option<i64>,
+    /// How triggers were shared, after one thing and another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Vec<Settled>>,
 }
 
 impl Report {

@@ -1,7 +1,7 @@
 //! A replica that dies, hangs or leaves: how soon what it held runs elsewhere, and that nothing is lost or done twice.
 //!
-//! The worst case: one replica holds all triggers, the others have room. After the fault it is counted, every few
-//! milliseconds, how many the lost one still holds. Then all triggers fire at once, also in the hands of one that comes back,
+//! The worst case: one replica holds all triggers but the few that it has given back to those who have just joined. After the
+//! fault it is counted, every few milliseconds, how many the lost one still holds. Then all triggers fire at once, also in the hands of one that comes back,
 //! and each deferral must have one outcome.
 
 use std::time::Duration;
@@ -37,7 +37,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub struct Takeover {
     /// How many replicas there are.
     pub replicas: usize,
-    /// How many triggers there are, all held by one of them.
+    /// How many triggers there are, all held by one of them before the others join.
     pub triggers: usize,
     /// What befalls that one.
     pub fault: Fault,

@@ -10,7 +10,9 @@ use super::{
     output::{self, FAINT, STRONG},
     serve, time,
 };
-use crate::bench::{self, Burst, Fault, Kind, Poll, Report, Scenario, Settings, Share, Takeover, Timers, Waiting};
+use crate::bench::{
+    self, Burst, Fault, Kind, Poll, Report, Scenario, Settings, Settled, Share, Shares, Takeover, Timers, Waiting,
+};
 
 /// Measure what a replica does on this machine and with this database
 ///
@@ -104,6 +106,23 @@ enum What {
         every: Duration,
     },
 
+    /// Let triggerers share triggers, one more join them, and one leave
+    ///
+    /// Exits with 1 if a share ends more than 5 % off what is fair, or a trigger moved twice for one change.
+    Shares {
+        /// How many triggerers there are at first, each in a process of its own
+        #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(1..=64))]
+        replicas: u32,
+
+        /// How many triggers there are
+        #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        triggers: u32,
+
+        /// How long a triggerer may be silent before others take over: it renews three to five times in this time
+        #[arg(long, value_name = "DURATION", value_parser = time::duration, default_value = "10s")]
+        lease: Duration,
+    },
+
     /// Let a replica die, hang or leave, and time how soon its triggers run elsewhere
     ///
     /// Exits with 1 if a deferral reached no outcome, or more than one.
@@ -112,7 +131,7 @@ enum What {
         #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(2..=64))]
         replicas: u32,
 
-        /// How many triggers there are, all held by one of them
+        /// How many triggers there are, all held by one of them before the others join
         #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
         triggers: u32,
 
@@ -155,7 +174,8 @@ impl Bench {
         };
         let measured = serve::until_signalled(async |stop| Box::pin(bench::run(settings, &stop)).await).await?;
         let Some(report) = measured? else { return Ok(Exit::Interrupted) };
-        let is_right = [report.lost, report.doubled].into_iter().flatten().all(|count| count == 0);
+        let is_right = [report.lost, report.doubled].into_iter().flatten().all(|count| count == 0)
+            && report.settled.iter().flatten().all(Settled::is_right);
         app.output.print(&Shown(report))?;
         Ok(if is_right { Exit::Fine } else { Exit::Wrong })
     }
@@ -188,6 +208,9 @@ impl What {
                 triggers: triggers as usize,
                 every,
             }),
+            Self::Shares { replicas, triggers, lease } => {
+                Scenario::Shares(Shares { replicas: replicas as usize, triggers: triggers as usize, lease })
+            }
             Self::Takeover { replicas, triggers, fault, lease } => Scenario::Takeover(Takeover {
                 replicas: replicas as usize,
                 triggers: triggers as usize,
@@ -270,6 +293,17 @@ impl fmt::Display for Shown {
         if let Some((lost, doubled)) = report.lost.zip(report.doubled) {
             line("lost", lost.to_string(), "deferrals that reached no outcome");
             line("doubled", doubled.to_string(), "deferrals that reached more than one");
+        }
+        for settled in report.settled.iter().flatten() {
+            let Settled { after, off_percent, renewals, seconds, most_moves, .. } = settled;
+            let held: Vec<String> = settled.held.iter().map(|(_, held)| held.to_string()).collect();
+            line(
+                after,
+                format!("{off_percent:.1} % off"),
+                &format!("the share furthest from fair: {}", held.join(", ")),
+            );
+            let moves = format!("until none was more than 5 % off; each trigger moved {most_moves} times at most");
+            line("", format!("{renewals} renewals"), &format!("{seconds:.1} s {moves}"));
         }
         writeln!(f, "{table}")?;
         let from_to = [(report.lag_is(), &report.lag_ms), ("the fault to running elsewhere", &report.takeover_ms)];

@@ -14,7 +14,46 @@ pub struct Outcomes {
     pub twice: i64,
 }
 
+/// A live triggerer, and what it holds.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Holds {
+    /// This life of it.
+    pub incarnation: Uuid,
+    /// Where it is.
+    pub label: String,
+    /// How often it has renewed.
+    pub beat: i64,
+    /// How many triggers it holds.
+    pub held: i64,
+}
+
 impl Store {
+    /// Who is there, and holds how many triggers, by label.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn holds(&self) -> Result<Vec<Holds>> {
+        let text = "select r.incarnation, r.label, r.beat,
+                           (select count(*) from reveille_trigger t where t.holder = r.incarnation) as held
+                      from reveille_replica r where r.role = 'triggerer' and r.gone_at is null order by r.label";
+        let count = async |db: &mut Db<'_>| {
+            each!(db, c => sqlx::query_as(text).fetch_all(&mut **c).await).map_err(doing("counting triggers"))
+        };
+        self.reading("counting triggers", count).await
+    }
+
+    /// Whom each trigger names as its holder, gone or not; without those that are free.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn holders(&self) -> Result<Vec<(Uuid, Uuid)>> {
+        let text = "select task_id, holder from reveille_trigger where holder is not null";
+        let list = async |db: &mut Db<'_>| {
+            each!(db, c => sqlx::query_as(text).fetch_all(&mut **c).await).map_err(doing("listing holders"))
+        };
+        self.reading("listing holders", list).await
+    }
+
     /// How many triggers name this replica as their holder, gone or not.
     ///
     /// # Errors

@@ -8,5 +8,6 @@ mod plugin;
 mod refusals;
 mod round_trip;
 mod serving;
+mod shares;
 mod shell;
 mod takeover;
