@@ -3,7 +3,12 @@
 //! The wait holds its slot, and costs what a waiting thread costs elsewhere; but what it ends with, and the step that
 //! follows, are stored before that step runs, as after a deferral.
 
-use std::{num::NonZeroU32, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::FutureExt;
 use reveille_trigger::{
@@ -243,14 +248,15 @@ impl<'a> Look<'a> {
                 Ok(key) => Seen::Arrived(Arrival::Key(key)),
                 Err(error) => Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.chain() }),
             },
-            _ => self.check_with(stored.keys()).await,
+            _ => self.check_with(stored).await,
         }
     }
 
     /// A check, with what has come by now. While it waits for more than the clock, that is looked for in between.
-    async fn check_with(&mut self, keys: &[String]) -> Seen {
+    async fn check_with(&mut self, stored: &Stored) -> Seen {
+        let keys = stored.keys();
         if keys.is_empty() {
-            return self.check(Vec::new(), Vec::new()).await;
+            return self.check(stored, Vec::new(), Vec::new()).await;
         }
         let (arrived, taking) = match self.attempts.store.peek(keys).await {
             Ok(come) => come,
@@ -263,7 +269,7 @@ impl<'a> Look<'a> {
             return Seen::Nothing(jittered(POLL));
         }
         self.arrived = arrived.len();
-        match self.check(arrived, taking).await {
+        match self.check(stored, arrived, taking).await {
             Seen::Nothing(pause) => {
                 self.next = now.checked_add(pause);
                 Seen::Nothing(pause.min(jittered(POLL)))
@@ -272,10 +278,14 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn check(&mut self, arrived: Vec<(Key, Value)>, taking: Vec<Uuid>) -> Seen {
+    async fn check(&mut self, stored: &Stored, arrived: Vec<(Key, Value)>, taking: Vec<Uuid>) -> Seen {
         self.checked = true;
+        let known = arrived.len();
         let cx = self.context().with_arrived(arrived.into());
-        let answer = trigger::look(&**self.trigger, &cx).await;
+        let answer = tokio::select! {
+            answer = trigger::look(&**self.trigger, &cx) => answer,
+            () = self.until_in_vain(stored, known) => Ok(Answer::NotYet),
+        };
         let asked = cx.next_look().map(|at| at.duration_since(cx.now()).try_into().unwrap_or_default());
         let interval = self.trigger.spacing().interval(cx.waited());
         self.memory = cx.into_memory();
@@ -298,6 +308,28 @@ impl<'a> Look<'a> {
                 Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.to_string() })
             }
             Err(error) => self.could_not_tell(&error, interval, asked),
+        }
+    }
+
+    /// Completes when a check that lasts has lasted long enough: the wait is past its deadline, or more has come than it
+    /// knows of. Any other is bounded by itself.
+    async fn until_in_vain(&self, stored: &Stored, known: usize) {
+        let time_out = catch_unwind(AssertUnwindSafe(|| self.trigger.time_out()));
+        if !matches!(time_out, Ok(None)) {
+            return std::future::pending().await;
+        }
+        let store = &self.attempts.store;
+        loop {
+            let left = stored.deadline_at().map_or(i64::MAX, |deadline_at| deadline_at - store.clock().now_ms());
+            if left <= 0 {
+                return;
+            }
+            store.clock().sleep(jittered(POLL).min(Duration::from_millis(left.cast_unsigned()))).await;
+            let has_news = !stored.keys().is_empty()
+                && store.peek(stored.keys()).await.is_ok_and(|(arrived, _)| arrived.len() > known);
+            if has_news {
+                return;
+            }
         }
     }
 

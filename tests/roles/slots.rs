@@ -10,7 +10,7 @@ use reveille::{
     id::TaskId,
     store::signal::Signal as Sent,
     trigger::{Answer, Error, Event, Receipt},
-    wait::{Signal, TaskEnd, Timer},
+    wait::{Any, Signal, TaskEnd, Timer},
     worker::Settings,
 };
 use serde_json::{Value, json};
@@ -193,5 +193,35 @@ both!(
         );
         let _heir = stage.worker(Settings { label: "heir".to_owned(), ..quick::worker("heir") }).await;
         assert_eq!(result(&stage.succeeded(task).await), json!("once"));
+    }
+);
+
+both!(
+    async fn a_check_that_lasts_ends_at_its_deadline_and_hears_what_comes(stage: Stage) {
+        let _worker = stage.worker(patient::worker()).await;
+        let lasting = || Scripted::of(|_| std::future::pending()).0.time_out(None);
+        let (one, two) = (lasting(), lasting());
+        let late = Script::<Anchored>::of(move |step, _| {
+            let one = one.clone();
+            async move {
+                Ok(match step.at {
+                    0 => defer(one).deadline(ms(300)).or_resume().then(step.next()),
+                    _ => done(),
+                })
+            }
+        });
+        let stopped = Script::<Anchored>::of(move |step, cx| {
+            let any = Any::default().or("heard", two.clone()).or("stop", Signal::new("stop"));
+            async move {
+                Ok(match step.at {
+                    0 => defer(any).then(step.next()),
+                    _ => done_with(cx.event::<Value>()?),
+                })
+            }
+        });
+        let (late, stopped) = (stage.enqueue(&late).await, stage.enqueue(&stopped).await);
+        stage.succeeded(late).await;
+        stage.store.signal(Sent::new("stop", 1)).await.unwrap();
+        assert_eq!(result(&stage.succeeded(stopped).await), json!({ "stop": 1 }));
     }
 );
