@@ -4,7 +4,14 @@
 //! a connection counts only if its server is not in recovery, and whoever connects tries them in turn. The driver knows
 //! of one host a URL, so the list is read here.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
@@ -15,7 +22,12 @@ const TRY: Duration = Duration::from_secs(1);
 
 /// How to reach each host of a URL, in its order.
 #[derive(Clone, Debug)]
-pub(super) struct Hosts(Vec<PgConnectOptions>);
+pub(super) struct Hosts {
+    each: Vec<PgConnectOptions>,
+    /// Which is tried first: the one that took writes last, or the one after that which somebody is trying, so that whoever
+    /// gives up before its time is over begins with another the next time.
+    first: Arc<AtomicUsize>,
+}
 
 impl Hosts {
     /// Reads a URL.
@@ -30,36 +42,44 @@ impl Hosts {
             PgConnectOptions::from_str(text)
                 .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))
         };
-        one_each(&text).iter().map(options).collect::<Result<_>>().map(Self)
+        let each = one_each(&text).iter().map(options).collect::<Result<_>>()?;
+        Ok(Self { each, first: Arc::default() })
     }
 
     /// Whether there is a choice.
     pub(super) fn are_several(&self) -> bool {
-        self.0.len() > 1
+        self.each.len() > 1
     }
 
     /// Each, as it is reached.
     pub(super) fn iter(&self) -> impl Iterator<Item = &PgConnectOptions> {
-        self.0.iter()
+        self.each.iter()
     }
 
     /// Each with what `more` adds.
     pub(super) fn map(self, more: impl Fn(PgConnectOptions) -> PgConnectOptions) -> Self {
-        Self(self.0.into_iter().map(more).collect())
+        Self { each: self.each.into_iter().map(more).collect(), ..self }
     }
 
-    /// Connects to the first of them that takes writes, and says which that is; where there is but one, to that.
+    /// Connects to one of them that takes writes, first to the one that did last, and says which that is; where there is but
+    /// one, to that.
     ///
     /// # Errors
     /// What the last of them said.
     pub(super) async fn connect(&self) -> Result<(PgConnection, usize), sqlx::Error> {
         let mut refused = sqlx::Error::Configuration("the database URL names no host".into());
-        for (at, options) in self.0.iter().enumerate() {
+        let (count, first) = (self.each.len(), self.first.load(Ordering::Relaxed));
+        for at in (first..first + count).map(|at| at % count) {
+            let options = &self.each[at];
             if !self.are_several() {
                 return options.connect().await.map(|connection| (connection, at));
             }
+            self.first.store((at + 1) % count, Ordering::Relaxed);
             match tokio::time::timeout(TRY, try_one(options)).await {
-                Ok(Ok(connection)) => return Ok((connection, at)),
+                Ok(Ok(connection)) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok((connection, at));
+                }
                 Ok(Err(error)) => refused = error,
                 Err(late) => refused = sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, late)),
             }
@@ -69,7 +89,7 @@ impl Hosts {
 
     /// How to reach one of them.
     pub(super) fn at(&self, at: usize) -> PgConnectOptions {
-        self.0[at].clone()
+        self.each[at].clone()
     }
 
     /// How to reach the one that takes writes now; where there is but one, that.

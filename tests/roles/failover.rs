@@ -1,14 +1,14 @@
 //! A standby that takes the primary's place while roles run.
 
 use reveille::{
-    NewTask, defer, done,
+    NewTask, Url, defer, done,
     trigger::{Answer, Event},
     triggerer,
     wait::Timer,
     worker,
 };
 
-use crate::stage::{Gate, Plain, Script, Scripted, Stage, logged, ms, patient, times, until};
+use crate::stage::{Gate, Plain, Role, Script, Scripted, Stage, logged, ms, patient, quick, times, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promoted_standby_goes_on_where_the_primary_ended() {
@@ -57,3 +57,17 @@ async fn a_promoted_standby_goes_on_where_the_primary_ended() {
     }
     crate::stage::run_with_standby(test).await;
 }
+
+on_postgres!(
+    async fn a_first_host_that_is_off_keeps_nobody_from_renewing(stage: Stage) {
+        // It takes connections, and says nothing.
+        let off = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let Url::Postgres(url) = stage.store.url() else { unreachable!() };
+        let (user, rest) = url.split_once('@').unwrap();
+        let url = format!("{user}@{},{rest}", off.local_addr().unwrap());
+        let store = stage.another_by(Url::Postgres(url)).await;
+        let _triggerer = Role::triggerer(&store, quick::triggerer("quick"));
+        stage.live("quick").await;
+        until("it to have renewed", async || stage.live("quick").await.beat >= 5).await;
+    }
+);

@@ -122,11 +122,16 @@ impl Stage {
         open(self.home.url(), clock, &self.folder).await
     }
 
+    /// The same, by another URL of the same database.
+    pub(crate) async fn another_by(&self, url: Url) -> Store {
+        open(url, Clock::system(), &self.folder).await
+    }
+
     /// The same, as another user of the database.
     pub(crate) async fn another_as(&self, user: &str) -> Store {
         let Url::Postgres(url) = self.home.url() else { panic!("a file knows no users") };
         let (_, rest) = url.split_once('@').expect("the URL names a user");
-        open(Url::Postgres(format!("postgres://{user}@{rest}")), Clock::system(), &self.folder).await
+        self.another_by(Url::Postgres(format!("postgres://{user}@{rest}"))).await
     }
 
     /// A store that sees the database through a proxy.
