@@ -207,10 +207,12 @@ impl Pulse {
         let mut watch = Watch::new(period);
         let mut outage = Outage::of("renewing", &clock);
         loop {
+            let begun = clock.monotonic();
             let turn = self.turn(&mut connection, &mut watch).await;
+            let took = clock.monotonic().saturating_sub(begun);
             let pause = match outage.note(&turn) {
                 // Within a period even with the time that the calls take, so that the reads count.
-                None => period.mul_f64(0.7 + 0.15 * rand::random::<f64>()),
+                None => period.mul_f64(0.7 + 0.15 * rand::random::<f64>()).saturating_sub(took).max(period / 10),
                 Some(backoff) => backoff.min(period / 2),
             };
             self.look_out(&mut connection, &mut watch, pause).await;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reveille::{
     NewTask, Store, defer, done,
     id::TaskId,
-    store::replica::Replica,
+    store::replica::{self, Replica},
     trigger::{Answer, Event},
     triggerer::Settings,
     worker,
@@ -129,3 +129,15 @@ async fn a_server_with_no_connection_to_spare_moves_nothing() {
     }
     crate::stage::run_on_own_server(test).await;
 }
+
+on_postgres!(
+    async fn a_slow_database_keeps_nobody_from_seeing_who_is_silent(stage: Stage) {
+        stage.silent(replica::Role::Worker, "silent").await;
+        let proxy = stage.proxy().await;
+        let slow = stage.through(&proxy).await;
+        let _watcher = Role::triggerer(&slow, quick::triggerer("watcher"));
+        stage.live("watcher").await;
+        proxy.slow_down(ms(40));
+        stage.gone("silent").await;
+    }
+);
