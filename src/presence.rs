@@ -17,7 +17,7 @@ mod watch;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering},
+        atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -51,29 +51,45 @@ const AGREE_EVERY: i64 = 10;
 /// answer was lost, after a hint that something was called off, and every so many renewals.
 #[derive(Debug, Default)]
 pub(crate) struct Doubt {
-    raised: AtomicBool,
+    /// By how many, since it was last settled.
+    raised: AtomicU64,
     agreed_at: AtomicI64,
 }
 
+/// What is to be settled: as it was when the database was asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    renewals: i64,
+    raised: u64,
+}
+
 impl Doubt {
-    pub(crate) fn raise(&self) {
-        self.raised.store(true, Ordering::SeqCst);
+    /// Answers what takes it back.
+    pub(crate) fn raise(&self) -> u64 {
+        self.raised.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    pub(crate) fn lower(&self) {
-        self.raised.store(false, Ordering::SeqCst);
+    /// Takes one back, unless somebody else has raised it since: then it stays.
+    pub(crate) fn lower(&self, raised: u64) {
+        self.change(raised, raised - 1);
     }
 
     /// Whether it is time to ask what is held. Until [settled](Self::settle) there is doubt.
-    pub(crate) fn is_due(&self, renewals: i64) -> Option<i64> {
-        let due = self.raised.load(Ordering::SeqCst) || renewals >= self.agreed_at.load(Ordering::SeqCst) + AGREE_EVERY;
-        due.then_some(renewals)
+    pub(crate) fn is_due(&self, renewals: i64) -> Option<Asked> {
+        let raised = self.raised.load(Ordering::SeqCst);
+        let due = raised > 0 || renewals >= self.agreed_at.load(Ordering::SeqCst) + AGREE_EVERY;
+        due.then_some(Asked { renewals, raised })
     }
 
-    /// We agree, as of this many renewals.
-    pub(crate) fn settle(&self, renewals: i64) {
-        self.agreed_at.store(renewals, Ordering::SeqCst);
-        self.lower();
+    /// We agree, as of when it was asked.
+    pub(crate) fn settle(&self, asked: Asked) {
+        self.agreed_at.store(asked.renewals, Ordering::SeqCst);
+        self.change(asked.raised, 0);
+    }
+
+    fn change(&self, from: u64, to: u64) {
+        // Where it is another by now, there is doubt.
+        self.raised.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).ok();
     }
 }
 

@@ -147,6 +147,8 @@ struct Life<'a> {
     presence: Arc<Presence>,
     home: Arc<dyn Home>,
     holdings: Arc<Holdings>,
+    /// Whether what the database says we hold is what we run.
+    doubt: Arc<Doubt>,
     /// What cannot be read here.
     aside: Aside,
 }
@@ -160,7 +162,8 @@ impl<'a> Life<'a> {
             settings,
             presence: Arc::new(presence),
             home: Arc::new(DatabaseHome::new(store.clone(), me, settings.queues.clone())),
-            holdings: Arc::new(Holdings::new(settings.capacity)),
+            holdings: Arc::new(Holdings::new(settings.capacity, settings.config.clone())),
+            doubt: Arc::default(),
             aside: Aside::new(store.clock().clone()),
         }
     }
@@ -183,6 +186,7 @@ impl<'a> Life<'a> {
             Arc::clone(&self.presence),
             Arc::clone(&self.home),
             Arc::clone(&self.holdings),
+            Arc::clone(&self.doubt),
             self.settings.tally.clone(),
         );
         let upkeep = Upkeep {
@@ -232,42 +236,37 @@ impl<'a> Life<'a> {
     /// Takes what there is room for, hears what has come for what it holds, and makes sure now and then that the database and we agree on what we hold.
     async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Arrival>) {
         let (clock, wake) = (self.store.clock(), self.store.wake());
-        let (doubt, sharing) = (Doubt::default(), Sharing::default());
+        let sharing = Sharing::default();
         let woken = || {
             let (waiting, freed) = (wake.on(Topic::Waiting), self.holdings.freed());
             let cancelled = wake.on(Topic::Cancelled);
-            let doubt = &doubt;
+            let doubt = &self.doubt;
             async move {
                 tokio::select! {
                     biased;
-                    () = cancelled => doubt.raise(),
+                    () = cancelled => drop(doubt.raise()),
                     () = waiting => {}
                     () = freed => {}
                 }
             }
         };
-        turns("leasing triggers", clock, stop, woken, || self.lease_turn(&doubt, &sharing, arrived)).await;
+        turns("leasing triggers", clock, stop, woken, || self.lease_turn(&sharing, arrived)).await;
     }
 
-    async fn lease_turn(
-        &self,
-        doubt: &Doubt,
-        sharing: &Sharing,
-        arrived: &mpsc::Sender<Arrival>,
-    ) -> Result<(Turn, Duration)> {
+    async fn lease_turn(&self, sharing: &Sharing, arrived: &mpsc::Sender<Arrival>) -> Result<(Turn, Duration)> {
         if self.presence.is_parked() {
             return Ok((Turn::Idle, POLL));
         }
-        if let Some(asked) = doubt.is_due(self.presence.renewals()) {
+        if let Some(asked) = self.doubt.is_due(self.presence.renewals()) {
             self.agree(arrived).await?;
-            doubt.settle(asked);
+            self.doubt.settle(asked);
         }
-        let pause = sharing::turn(self, sharing, doubt).await?;
+        let pause = sharing::turn(self, sharing).await?;
         let room = self.holdings.room().min(BATCH);
         // Until the answer is here, or if it never comes.
-        doubt.raise();
+        let raised = self.doubt.raise();
         let leases = self.home.lease(room, &self.aside).await?;
-        doubt.lower();
+        self.doubt.lower(raised);
         let full = room > 0 && leases.readable.len() + leases.unreadable.len() == room;
         self.adopt(leases, arrived).await;
         Ok((if full { Turn::Full } else { Turn::Idle }, pause.min(jittered(POLL))))
@@ -299,8 +298,14 @@ impl<'a> Life<'a> {
         }
         if !leases.unreadable.is_empty() {
             let back: Vec<_> = leases.unreadable.iter().map(Unreadable::given_back).collect();
-            if let Err(error) = self.home.release(&back).await {
-                tracing::debug!("will give them back when the database and we agree again: {}", error.chain());
+            match self.home.release(&back).await {
+                Ok(released) if released == back.len() => {}
+                // They are mine until they are found to be, and held by nobody.
+                Ok(_) => drop(self.doubt.raise()),
+                Err(error) => {
+                    self.doubt.raise();
+                    tracing::debug!("will give them back when the database and we agree again: {}", error.chain());
+                }
             }
         }
         let news = leases.news.into_iter().filter(|(fence, came)| self.holdings.tell(*fence, Arc::clone(came)));

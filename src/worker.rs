@@ -257,7 +257,7 @@ impl<'a> Life<'a> {
             async move {
                 tokio::select! {
                     biased;
-                    () = cancelled => doubt.raise(),
+                    () = cancelled => drop(doubt.raise()),
                     () = ready => {}
                     () = freed => {}
                 }
@@ -285,9 +285,9 @@ impl<'a> Life<'a> {
             return Ok((Turn::Idle, jittered(POLL)));
         }
         // Until the answer is here, or if it never comes.
-        doubt.raise();
+        let raised = doubt.raise();
         let mut claims = self.take(room).await?;
-        doubt.lower();
+        doubt.lower(raised);
         let count = claims.mine.len() + claims.turned_away.len();
         self.start(std::mem::take(&mut claims.mine), attempts).await?;
         if let Err(error) = self.store.claimed(&claims, self.presence.me()).await {

@@ -24,6 +24,8 @@ pub struct Lease {
     pub since: i64,
     /// When it is due for a look.
     pub wake_at: i64,
+    /// It was taken over from a holder that is gone.
+    pub inherited: bool,
     /// When it ends badly.
     pub deadline_at: Option<i64>,
     /// How many of its holders were lost.
@@ -46,6 +48,8 @@ struct LeaseRow {
     deadline_at: Option<i64>,
     deaths: i32,
     error_budget: Option<i32>,
+    #[sqlx(default)]
+    inherited: bool,
 }
 
 impl From<LeaseRow> for Lease {
@@ -55,6 +59,7 @@ impl From<LeaseRow> for Lease {
             kinds: row.kind,
             since: row.since,
             wake_at: row.wake_at,
+            inherited: row.inherited,
             deadline_at: row.deadline_at,
             deaths: row.deaths,
             error_budget: row.error_budget,

@@ -30,7 +30,10 @@ use self::{
     group::{GroupId, Groups},
     schedule::{Begin, Destination, Next, Schedule},
 };
-use super::{Settings, holding::Holdings};
+use super::{
+    Settings,
+    holding::{Hold, Holdings},
+};
 use crate::{
     clock::{Clock, millis},
     id::Fence,
@@ -43,9 +46,6 @@ const PARKED: Duration = Duration::from_millis(100);
 
 /// What falls due within this time is begun together: waking up for each by itself costs more than many of the checks do.
 const GATHERED: Duration = Duration::from_millis(10);
-
-/// How long a trigger may be overdue and still be checked at once.
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Over how long the first checks of triggers that change hands are spread at most.
 const LONGEST_SPREAD: Duration = Duration::from_secs(30);
@@ -63,6 +63,8 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) struct Finding {
     pub(super) fence: Fence,
+    /// The lease that it ends, if that was not over already.
+    pub(super) hold: Option<Hold>,
     pub(super) what: What,
     /// What the trigger is told of it, and let go of with; nothing where equals share their checks.
     pub(super) after: Option<(Arc<dyn Trigger>, Context)>,
@@ -107,7 +109,7 @@ pub(super) struct Checks<'a> {
 /// What a check begins with.
 struct Begins {
     /// The members of a group.
-    members: Vec<Fence>,
+    members: Vec<Hold>,
     trigger: Arc<dyn Trigger>,
     since: Timestamp,
     memory: Memory,
@@ -118,7 +120,7 @@ struct Begins {
 struct Checked {
     subject: Subject,
     /// The members of a group when it began.
-    members: Vec<Fence>,
+    members: Vec<Hold>,
     trigger: Arc<dyn Trigger>,
     cx: Context,
     answer: Result<Answer, reveille_trigger::Error>,
@@ -222,18 +224,23 @@ impl<'a> Checks<'a> {
         let first = self.holdings.with(fence, |holding| {
             let subject = match holding.shared.clone() {
                 None => Subject::One(fence),
-                Some(spec) => Subject::Group(groups.join(&spec, holding)?),
+                Some(spec) => match groups.join(&spec, holding) {
+                    (id, true) => Subject::Group(id),
+                    (id, false) => return Err(id),
+                },
             };
-            if now - holding.wake_at < millis(AT_ONCE) {
-                return Some((subject, Duration::ZERO));
+            if !holding.inherited {
+                return Ok((subject, Duration::ZERO));
             }
             let interval = interval_of(&*holding.trigger, waited(now, holding.since)).unwrap_or_default();
             let within = millis(interval.min(LONGEST_SPREAD));
             let within = holding.deadline_at.map_or(within, |deadline_at| within.min(deadline_at - now)).max(0);
-            Some((subject, Duration::from_millis(rand::random_range(0..=within.cast_unsigned()))))
+            Ok((subject, Duration::from_millis(rand::random_range(0..=within.cast_unsigned()))))
         });
-        if let Some((subject, first)) = first.flatten() {
-            self.schedule(subject, first);
+        match first {
+            Some(Ok((subject, first))) => self.schedule(subject, first),
+            Some(Err(joined)) => self.bring_forward(joined),
+            None => {}
         }
     }
 
@@ -298,7 +305,8 @@ impl<'a> Checks<'a> {
             }),
             Subject::Group(id) => {
                 let group = self.groups.get_mut(id)?;
-                group.members.retain(|member| self.holdings.has(*member));
+                group.members.retain(|member| self.holdings.still(*member));
+                group.first_deadline = None;
                 if group.members.is_empty() {
                     self.disband(id);
                     return None;

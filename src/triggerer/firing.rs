@@ -3,8 +3,9 @@
 //! What was found is kept until it is stored, through any outage. Evidence needs no lease, and is stored even when this
 //! life turns out to be over; a verdict is given only while the replica is neither parked nor gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use reveille_trigger::{Event, Outcome, Receipt};
 use tokio::sync::mpsc;
 
@@ -17,7 +18,7 @@ use crate::{
     clock::Clock,
     error::Result,
     outage::Outage,
-    presence::Presence,
+    presence::{Doubt, Presence},
     store::{BATCH, Verdict, event, halves, trigger::Release},
     tally::Tally,
     task::{WaitFailed, WaitFailure},
@@ -34,6 +35,7 @@ pub(super) struct Firing {
     presence: Arc<Presence>,
     home: Arc<dyn Home>,
     holdings: Arc<Holdings>,
+    doubt: Arc<Doubt>,
     tally: Tally,
 }
 
@@ -43,9 +45,10 @@ impl Firing {
         presence: Arc<Presence>,
         home: Arc<dyn Home>,
         holdings: Arc<Holdings>,
+        doubt: Arc<Doubt>,
         tally: Tally,
     ) -> Self {
-        Self { clock, presence, home, holdings, tally }
+        Self { clock, presence, home, holdings, doubt, tally }
     }
 
     /// Commits until nothing more can come.
@@ -106,9 +109,11 @@ impl Firing {
                         reason: WaitFailure::Fatal,
                         message: format!("its event cannot be stored: {}", error.chain()),
                     };
-                    unstorable.extend(
-                        part.into_iter().map(|finding| Finding { what: What::Fail(failed.clone()), ..finding }),
-                    );
+                    for mut finding in part {
+                        // What it has consumed it gives back.
+                        self.tell(&mut finding, Receipt::Refused);
+                        unstorable.push(Finding { what: What::Fail(failed.clone()), ..finding });
+                    }
                 }
             }
         }
@@ -127,8 +132,8 @@ impl Firing {
     /// Gives the slots back, and tells the triggers: what consumed from a source acknowledges now, or gives back.
     fn settled(&self, fired: Vec<Finding>, receipts: &[Receipt]) {
         self.tally.fired(receipts.iter().filter(|receipt| **receipt == Receipt::Accepted).count());
-        self.holdings.free(fired.iter().map(|finding| finding.fence));
-        for (finding, receipt) in fired.into_iter().zip(receipts.iter().copied()) {
+        self.holdings.free(fired.iter().filter_map(|finding| finding.hold));
+        for (mut finding, receipt) in fired.into_iter().zip(receipts.iter().copied()) {
             let task = finding.fence.task;
             match receipt {
                 Receipt::Accepted => tracing::debug!(task.id = %task, "fired the trigger of task {task}"),
@@ -136,14 +141,25 @@ impl Firing {
                     tracing::debug!(task.id = %task, "an event for task {task} came too late, and changed nothing");
                 }
             }
-            let Some((trigger, cx)) = finding.after else { continue };
-            self.holdings.aftermath().spawn(async move {
-                if tokio::time::timeout(CLEAN_UP, trigger.settled(&cx, receipt)).await.is_err() {
+            self.tell(&mut finding, receipt);
+        }
+    }
+
+    /// Tells a trigger what became of its event, on the side, and lets it go.
+    fn tell(&self, finding: &mut Finding, receipt: Receipt) {
+        let (task, Some((trigger, cx))) = (finding.fence.task, finding.after.take()) else { return };
+        self.holdings.aftermath().spawn(async move {
+            let telling = AssertUnwindSafe(trigger.settled(&cx, receipt)).catch_unwind();
+            match tokio::time::timeout(CLEAN_UP, telling).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and panicked"),
+                Err(_) => {
                     tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and has not come back");
                 }
-                clean_up_now(&*trigger, cx.since(), cx.into_memory()).await;
-            });
-        }
+            }
+            let config = cx.config().clone();
+            clean_up_now(&*trigger, cx.since(), cx.into_memory(), config).await;
+        });
     }
 
     async fn fail(&self, fails: Vec<Finding>, outage: &mut Outage) {
@@ -178,16 +194,20 @@ impl Firing {
             What::Fire(_) | What::Fail(_) => None,
         };
         let batch: Vec<_> = sleeps.iter().filter_map(given_back).collect();
-        self.persist(outage, || self.home.release(&batch)).await;
+        let released = self.persist(outage, || self.home.release(&batch)).await;
+        if released.is_some_and(|released| released < batch.len()) {
+            // Some may still be mine, and are run by nobody.
+            self.doubt.raise();
+        }
         self.let_go(sleeps);
     }
 
     /// Tries until it is stored, while this life may decide anything: what only a holder may say is dropped when it is over.
-    async fn persist<S: Future<Output = Result<()>>>(&self, outage: &mut Outage, store: impl Fn() -> S) {
+    async fn persist<T, S: Future<Output = Result<T>>>(&self, outage: &mut Outage, store: impl Fn() -> S) -> Option<T> {
         while self.may_judge().await {
             let stored = store().await;
             match (outage.note(&stored), stored) {
-                (_, Ok(())) => break,
+                (_, Ok(done)) => return Some(done),
                 (_, Err(error)) if !error.is_outage() => {
                     tracing::error!("a bad end cannot be stored, others will find it: {}", error.chain());
                     break;
@@ -195,6 +215,7 @@ impl Firing {
                 (backoff, Err(_)) => self.clock.sleep(backoff.unwrap_or_default()).await,
             }
         }
+        None
     }
 
     /// Waits while this replica is parked; whether it may decide anything then, or is gone.
@@ -206,7 +227,7 @@ impl Firing {
     }
 
     fn let_go(&self, findings: Vec<Finding>) {
-        self.holdings.free(findings.iter().map(|finding| finding.fence));
+        self.holdings.free(findings.iter().filter_map(|finding| finding.hold));
         for (trigger, cx) in findings.into_iter().filter_map(|finding| finding.after) {
             self.holdings.clean_up(trigger, cx.since(), cx.into_memory());
         }

@@ -5,13 +5,13 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use dashmap::DashMap;
-use reveille_trigger::{Arrived, Context, Memory, Timestamp, Trigger};
+use reveille_trigger::{Arrived, Config, Context, Memory, Timestamp, Trigger};
 use tokio::{
     sync::{Notify, futures::OwnedNotified},
     task::AbortHandle,
@@ -45,16 +45,32 @@ pub(super) struct Holdings {
     limit: AtomicUsize,
     held: DashMap<TaskId, Holding>,
     freed: Arc<Notify>,
+    /// What triggers may read that are let go of.
+    config: Config,
+    /// How many leases there were.
+    leases: AtomicU64,
     /// What triggers still do after they are let go of: nothing waits for it but the end of this life.
     aftermath: TaskTracker,
     /// What is to be told of the checks, to those who ask.
     reports: Mutex<VecDeque<Report>>,
 }
 
+/// One lease of one of them. It may be given back and leased again under the same fence, and is another then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Hold {
+    pub(super) fence: Fence,
+    pub(super) number: u64,
+}
+
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Holding {
     pub(super) fence: Fence,
+    pub(super) number: u64,
+    /// Something was found that ends this lease: whoever stores it lets go of the trigger.
+    pub(super) is_found: bool,
+    /// It was taken over from a holder that is gone.
+    pub(super) inherited: bool,
     pub(super) trigger: Arc<dyn Trigger>,
     pub(super) since: Timestamp,
     /// When it was due for a look as it was leased, in milliseconds.
@@ -81,12 +97,14 @@ pub(super) struct Holding {
 }
 
 impl Holdings {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, config: Config) -> Self {
         Self {
             capacity,
             limit: AtomicUsize::new(capacity),
             held: DashMap::new(),
             freed: Arc::default(),
+            config,
+            leases: AtomicU64::default(),
             aftermath: TaskTracker::new(),
             reports: Mutex::default(),
         }
@@ -122,6 +140,9 @@ impl Holdings {
         let destination = std::panic::catch_unwind(AssertUnwindSafe(destination)).unwrap_or_default();
         let holding = Holding {
             fence: leased.fence,
+            number: self.leases.fetch_add(1, Ordering::Relaxed),
+            is_found: false,
+            inherited: leased.inherited,
             wake_at: leased.wake_at,
             destination: destination.map(Arc::from),
             trigger: Arc::from(leased.trigger),
@@ -136,20 +157,28 @@ impl Holdings {
             check: None,
             record: Record::default(),
         };
-        self.held.insert(holding.fence.task, holding);
+        if let Some(mut before) = self.held.insert(holding.fence.task, holding) {
+            // Its wait is over, or it was given back: that has not been heard of here yet.
+            self.drop_now(&mut before);
+        }
     }
 
-    /// Keeps what has come for one that is held; whether it is.
+    /// Keeps what has come for one that is held; whether that is news.
     pub(super) fn tell(&self, fence: Fence, arrived: Arrived) -> bool {
         let told = self.with(fence, |holding| {
+            // Nothing of it ever goes.
+            if arrived.len() <= holding.arrived.len() {
+                return false;
+            }
             holding.arrived = arrived;
             holding.has_news = true;
             // It would look at what it was told before.
             if let Some(check) = &holding.check {
                 check.abort();
             }
+            true
         });
-        told.is_some()
+        told.unwrap_or_default()
     }
 
     /// Adds a check to the record of one that is held, and has it told if that is news.
@@ -176,6 +205,9 @@ impl Holdings {
             let count = line.len().min(limit);
             line.drain(..count).collect()
         };
+        // One that was leased again since is in line twice.
+        let mut seen = HashSet::new();
+        reports.retain(|report| seen.insert(report.fence.task));
         for report in &mut reports {
             // It has gone on since.
             if let Some((checks, last)) = self.with(report.fence, |holding| holding.record.told()).flatten() {
@@ -193,6 +225,11 @@ impl Holdings {
         self.held.get(&fence.task).is_some_and(|holding| holding.fence == fence)
     }
 
+    /// Whether it is still held, and was not leased again since.
+    pub(super) fn still(&self, hold: Hold) -> bool {
+        self.held.get(&hold.fence.task).is_some_and(|holding| holding.hold() == hold)
+    }
+
     /// What is held now.
     pub(super) fn fences(&self) -> HashSet<Fence> {
         self.held.iter().map(|holding| holding.fence).collect()
@@ -203,10 +240,18 @@ impl Holdings {
         self.held.get_mut(&fence.task).filter(|holding| holding.fence == fence).map(|mut holding| change(&mut holding))
     }
 
+    /// Marks that something was found that ends this lease.
+    pub(super) fn found(&self, fence: Fence) -> Option<Hold> {
+        self.with(fence, |holding| {
+            holding.is_found = true;
+            holding.hold()
+        })
+    }
+
     /// Gives slots back.
-    pub(super) fn free(&self, fences: impl IntoIterator<Item = Fence>) {
-        for fence in fences {
-            self.held.remove_if(&fence.task, |_, holding| holding.fence == fence);
+    pub(super) fn free(&self, holds: impl IntoIterator<Item = Hold>) {
+        for hold in holds {
+            self.held.remove_if(&hold.fence.task, |_, holding| holding.hold() == hold);
         }
         self.freed.notify_waiters();
     }
@@ -218,10 +263,7 @@ impl Holdings {
         self.held.retain(|_, holding| {
             let keep = mine.contains(&holding.fence);
             if !keep {
-                if let Some(check) = &holding.check {
-                    check.abort();
-                }
-                self.let_go(holding);
+                self.drop_now(holding);
             }
             keep
         });
@@ -253,16 +295,25 @@ impl Holdings {
         &self.aftermath
     }
 
-    /// What equals share is let go of with the last of them.
+    /// Ends its check, and lets go of what it holds.
+    fn drop_now(&self, holding: &mut Holding) {
+        if let Some(check) = &holding.check {
+            check.abort();
+        }
+        self.let_go(holding);
+    }
+
+    /// What equals share is let go of with the last of them, and what something was found of by whoever stores that.
     fn let_go(&self, holding: &mut Holding) {
-        if holding.shared.is_none() {
+        if holding.shared.is_none() && !holding.is_found {
             self.clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
         }
     }
 
     /// Lets go of what one trigger holds on this replica, on the side.
     pub(super) fn clean_up(&self, trigger: Arc<dyn Trigger>, since: Timestamp, memory: Memory) {
-        self.aftermath.spawn(async move { clean_up_now(&*trigger, since, memory).await });
+        let config = self.config.clone();
+        self.aftermath.spawn(async move { clean_up_now(&*trigger, since, memory, config).await });
     }
 
     /// Lets go of everything, once for all who share their checks, bounded in time.
@@ -271,7 +322,7 @@ impl Holdings {
         let held: Vec<TaskId> = self.held.iter().map(|entry| *entry.key()).collect();
         // Each in a task of its own, so that one that panics harms no other.
         for (_, holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
-            if holding.shared.is_none_or(|spec| shared.insert(spec)) {
+            if !holding.is_found && holding.shared.is_none_or(|spec| shared.insert(spec)) {
                 self.clean_up(holding.trigger, holding.since, holding.memory);
             }
         }
@@ -283,6 +334,10 @@ impl Holdings {
 }
 
 impl Holding {
+    pub(super) fn hold(&self) -> Hold {
+        Hold { fence: self.fence, number: self.number }
+    }
+
     /// One that is given back to others is due as of then.
     fn may_move(&self, joined_at: i64, now: i64) -> bool {
         let settled_at = self.since.as_millisecond() + STAYS;
@@ -297,9 +352,44 @@ impl Holding {
 }
 
 /// Lets go of what one trigger holds on this replica, bounded in time. It touches nothing that is shared.
-pub(super) async fn clean_up_now(trigger: &dyn Trigger, since: Timestamp, memory: Memory) {
-    let cx = Context::new(move || since, since, memory);
+pub(super) async fn clean_up_now(trigger: &dyn Trigger, since: Timestamp, memory: Memory, config: Config) {
+    let cx = Context::new(move || since, since, memory).with_config(config);
     if tokio::time::timeout(CLEAN_UP, trigger.cleanup(&cx)).await.is_err() {
         tracing::warn!("a trigger had not cleaned up after {} s", CLEAN_UP.as_secs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reveille_wait::Timer;
+
+    use super::*;
+
+    fn leased(fence: Fence) -> Leased {
+        Leased {
+            fence,
+            trigger: Box::new(Timer::after(Duration::ZERO)),
+            since: 0,
+            wake_at: 0,
+            inherited: false,
+            deadline_at: None,
+            error_budget: None,
+            shared: None,
+            arrived: Arrived::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_leased_again_is_not_freed_by_what_had_ended_the_lease_before() {
+        let holdings = Holdings::new(2, Config::default());
+        let fence = Fence { task: TaskId::mint(), generation: 1 };
+        holdings.hold(leased(fence));
+        let slept = holdings.found(fence).unwrap();
+        // It was due at once, and is here again before it is known that it was given back.
+        holdings.hold(leased(fence));
+        holdings.free([slept]);
+        assert!(holdings.has(fence));
+        holdings.free(holdings.found(fence));
+        assert!(!holdings.has(fence));
     }
 }

@@ -39,6 +39,8 @@ pub struct Leased {
     pub since: i64,
     /// When it was due for a look.
     pub wake_at: i64,
+    /// It was taken over from a holder that is gone.
+    pub inherited: bool,
     /// When the wait ends badly.
     pub deadline_at: Option<i64>,
     /// How many checks in a row may fail to tell.
@@ -111,8 +113,8 @@ pub trait Home: fmt::Debug + Send + Sync {
     async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>>;
     /// Stores bad ends.
     async fn fail(&self, batch: Vec<Verdict>) -> Result<()>;
-    /// Gives triggers back.
-    async fn release(&self, batch: &[Release]) -> Result<()>;
+    /// Gives triggers back; answers how many: some may stay mine, which somebody is about to change.
+    async fn release(&self, batch: &[Release]) -> Result<usize>;
     /// Keeps what checks have come to, for those who ask. Nothing depends on it.
     async fn report(&self, batch: &[Report]) -> Result<()>;
     /// Leases what cancelled waits have yet to undo.
@@ -190,6 +192,7 @@ impl DatabaseHome {
                     trigger,
                     since: lease.since,
                     wake_at: lease.wake_at,
+                    inherited: lease.inherited,
                     deadline_at: lease.deadline_at,
                     error_budget: lease.error_budget.and_then(|checks| checks.try_into().ok()),
                     shared,
@@ -298,19 +301,14 @@ impl Home for DatabaseHome {
         Ok(())
     }
 
-    async fn release(&self, batch: &[Release]) -> Result<()> {
-        let released = within("releasing triggers", async {
+    async fn release(&self, batch: &[Release]) -> Result<usize> {
+        within("releasing triggers", async {
             let mut tx = self.store.begin().await?;
             let released = trigger::release(&mut tx.db(), self.me, batch).await?;
             tx.commit().await?;
             Ok(released)
         })
-        .await?;
-        if released < batch.len() {
-            // Some may still be mine, and are run by nobody: as with one that is cancelled, it is time to compare.
-            self.store.wake().hint(Topic::Cancelled);
-        }
-        Ok(())
+        .await
     }
 
     async fn report(&self, batch: &[Report]) -> Result<()> {

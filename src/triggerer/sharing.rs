@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     error::Result,
-    presence::Doubt,
     store::{BATCH, trigger::Release, wake::Topic},
     upkeep::POLL,
 };
@@ -40,7 +39,7 @@ impl Sharing {
 
 /// Looks, if it is time to: then holdings know how much is mine. Answers how soon it is to be looked again, if there is
 /// nothing to lease.
-pub(super) async fn turn(life: &Life<'_>, sharing: &Sharing, doubt: &Doubt) -> Result<Duration> {
+pub(super) async fn turn(life: &Life<'_>, sharing: &Sharing) -> Result<Duration> {
     let (clock, renewals) = (life.store.clock(), life.presence.renewals());
     let (looked_at, next) = {
         let known = sharing.known();
@@ -71,13 +70,13 @@ pub(super) async fn turn(life: &Life<'_>, sharing: &Sharing, doubt: &Doubt) -> R
     let Some((fleet, part)) = fleet.zip(part) else { return Ok(POLL) };
     if has_renewed {
         let count = sharing.known().share.gives_back(part);
-        give_back(life, count, &fleet, doubt).await?;
+        give_back(life, count, &fleet).await?;
     }
     Ok(sharing.known().next.saturating_sub(clock.monotonic()))
 }
 
 /// Those that it cannot give back it adopts again, as it does with all that the database says is its own.
-async fn give_back(life: &Life<'_>, count: usize, fleet: &Fleet, doubt: &Doubt) -> Result<()> {
+async fn give_back(life: &Life<'_>, count: usize, fleet: &Fleet) -> Result<()> {
     let joined_at = fleet.peers.iter().map(|peer| peer.joined_at).fold(fleet.me.joined_at, i64::max);
     let wake_at = life.store.clock().now_ms();
     let given_up = if count == 0 { Vec::new() } else { life.holdings.give_up(count, joined_at, wake_at) };
@@ -85,13 +84,16 @@ async fn give_back(life: &Life<'_>, count: usize, fleet: &Fleet, doubt: &Doubt) 
         return Ok(());
     }
     // Until the answer is here, or if it never comes.
-    doubt.raise();
+    let raised = life.doubt.raise();
+    let mut released = 0;
     for part in given_up.chunks(BATCH) {
         let batch: Vec<Release> =
             part.iter().map(|fence| Release { fence: *fence, wake_at, known: i32::MAX }).collect();
-        life.home.release(&batch).await?;
+        released += life.home.release(&batch).await?;
     }
-    doubt.lower();
+    if released == given_up.len() {
+        life.doubt.lower(raised);
+    }
     life.store.wake().hint(Topic::Waiting);
     tracing::debug!("gave {} trigger(s) back for others to take", given_up.len());
     Ok(())

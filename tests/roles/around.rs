@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -283,5 +286,36 @@ both!(
             assert!(told.checks >= 1 && (told.last.failures > 0) == fails, "{told:?}");
             assert!(told.last.next_at > told.last.at, "{told:?}");
         }
+    }
+);
+
+/// Counts those that are alive.
+struct Alive(Arc<AtomicUsize>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+both!(
+    async fn a_check_that_lasts_ends_with_its_wait_also_where_the_next_comes_at_once(stage: Stage) {
+        let _triggerer = stage.triggerer(quick::triggerer("triggerer")).await;
+        let alive = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&alive);
+        let (lasts, played) = Scripted::of(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let alive = Alive(Arc::clone(&counted));
+            async move {
+                let _alive = alive;
+                std::future::pending().await
+            }
+        });
+        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        let wait = defer(lasts.time_out(None)).deadline(ms(200));
+        let task = stage.store.enqueue(task.when(wait)).await.unwrap();
+        stage.until_state(task, "failed").await;
+        until("no check to be alive", async || alive.load(Ordering::SeqCst) == 0).await;
+        until("each to be let go of once", async || played.times(Seen::CleanUp) == played.times(Seen::Check)).await;
     }
 );

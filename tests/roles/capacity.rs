@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use reveille::{
@@ -222,5 +223,20 @@ both!(
         leaves.stop().await;
         until("both to be full again", async || stage.held().await == 2 * CAPACITY as i64).await;
         assert_eq!(snapshots.most(), CAPACITY as i64);
+    }
+);
+
+both!(
+    async fn a_backlog_is_looked_at_as_fast_as_there_is_room(stage: Stage) {
+        const COUNT: usize = 200;
+        let (never, played) = Scripted::never();
+        let never = never.every(Duration::from_mins(5));
+        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        let backlog = (0..COUNT).map(|_| task.clone().when(defer(never.clone()))).collect();
+        stage.store.enqueue_all(backlog).await.unwrap();
+        // Late enough to be taken for what others had held.
+        stage.pass(ms(1_200)).await;
+        let _triggerer = stage.triggerer(Settings { capacity: 10, ..patient::triggerer() }).await;
+        played.until(Seen::Check, COUNT).await;
     }
 );

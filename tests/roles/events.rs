@@ -278,3 +278,14 @@ both!(
         assert_eq!(played.times(Seen::Settled(Receipt::Accepted)), 0);
     }
 );
+
+both!(
+    async fn an_event_that_cannot_be_stored_is_refused_to_its_trigger(stage: Stage) {
+        let _triggerer = stage.triggerer(patient::triggerer()).await;
+        let (trigger, played) = Scripted::fires("x".repeat(2 << 20));
+        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        stage.store.enqueue(task.when(defer(trigger))).await.unwrap();
+        played.until(Seen::CleanUp, 1).await;
+        assert_eq!(played.seen()[..3], [Seen::Check, Seen::Settled(Receipt::Refused), Seen::CleanUp]);
+    }
+);

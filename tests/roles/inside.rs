@@ -9,7 +9,9 @@ use std::{
 };
 
 use reveille::{
-    Deferral, NewTask, defer, done, done_with,
+    Deferral, NewTask,
+    clock::Clock,
+    defer, done, done_with,
     id::TaskId,
     store::signal::Signal as Sent,
     trigger::{Answer, Error, Event, Receipt, Trigger},
@@ -18,7 +20,10 @@ use reveille::{
 };
 use serde_json::{Value, json};
 
-use crate::stage::{Anchored, Kind, Plain, Script, Scripted, Seen, Stage, error, ms, patient, quick, result, until};
+use crate::stage::{
+    Anchored, Kind, Plain, Played, Role, Script, Scripted, Seen, Stage, error, logged, ms, patient, quick, result,
+    until,
+};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -257,5 +262,65 @@ both!(
         }
         stage.until_state(unclear, "ready").await;
         assert_eq!(played.times(Seen::Check), 4);
+    }
+);
+
+/// Takes a second, and then fires.
+fn slow() -> (Scripted, Arc<Played>) {
+    Scripted::of(|_| async {
+        Clock::system().sleep(ms(1_000)).await;
+        Ok(Answer::Fire(Event::resume("done")?))
+    })
+}
+
+both!(
+    async fn a_check_that_knows_all_that_has_come_is_left_to_end(stage: Stage) {
+        // In one process, so that each cancellation is heard of: then it is compared what is held.
+        let _triggerer = Role::triggerer(&stage.store, patient::triggerer());
+        let _worker = stage.worker(patient::worker()).await;
+        stage.live("triggerer").await;
+        let (slow, played) = slow();
+        let task = begin(&stage, All::default().and("slow", slow).and("go", Signal::new("go"))).await;
+        send(&stage, "go", ()).await;
+        played.until(Seen::Check, 1).await;
+        let over = async { stage.succeeded(task).await };
+        let cancelling = async {
+            loop {
+                let other = begin(&stage, Signal::new("never")).await;
+                stage.store.cancel(other, "no").await.unwrap();
+                stage.clock().sleep(ms(100)).await;
+            }
+        };
+        tokio::select! {
+            _ = over => {}
+            never = cancelling => never,
+        }
+        assert_eq!(played.times(Seen::Check), 1);
+    }
+);
+
+both!(
+    async fn one_wait_that_is_told_of_twice_at_once_is_told_of(stage: Stage) {
+        let settings = Settings { lease: Duration::from_secs(6), ..patient::triggerer() };
+        let _triggerer = stage.triggerer(settings).await;
+        let told = "select count(*) from reveille_check";
+        let first = begin(&stage, All::default().and("a", Signal::new("a")).and("b", Signal::new("b"))).await;
+        send(&stage, "a", ()).await;
+        until("the first to be told of", async || stage.count(told).await == 1).await;
+        // It goes dormant after each, and is leased again, within one period of telling.
+        let all = ["c", "d", "e", "f"].map(|key| (key, Signal::new(key)));
+        let second =
+            begin(&stage, all.into_iter().fold(All::default(), |all, (key, signal)| all.and(key, signal))).await;
+        for (count, key) in ["c", "d", "e"].into_iter().enumerate() {
+            send(&stage, key, ()).await;
+            let arrived = async || stage.whole(second).await.wait.is_some_and(|wait| wait.arrived.len() == count + 1);
+            until("it to arrive", arrived).await;
+            until("it to be dormant", async || stage.held().await == 0).await;
+        }
+        until("both to be told of", async || stage.count(told).await == 2).await;
+        assert!(logged(&["telling of checks does not work"]).is_empty());
+        for task in [first, second] {
+            stage.store.cancel(task, "enough").await.unwrap();
+        }
     }
 );

@@ -14,7 +14,7 @@ use reveille::{
     trigger::{Answer, Event},
 };
 
-use crate::stage::{Gate, Plain, Script, Scripted, Seen, Stage, error, ms, patient, until};
+use crate::stage::{Gate, Plain, Script, Scripted, Seen, Stage, error, ms, patient, times, until};
 
 fn task() -> NewTask {
     NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap()
@@ -140,5 +140,26 @@ both!(
         let before = played.times(Seen::Check);
         begin(&stage, &trigger).await;
         played.until(Seen::Check, before + 1).await;
+    }
+);
+
+both!(
+    async fn whoever_joins_is_looked_at_by_its_deadline(stage: Stage) {
+        let _roles = stage.both_roles().await;
+        let happened = Gate::shut();
+        let has = happened.clone();
+        let (trigger, played) = Scripted::of(move |_| {
+            let has = has.is_open();
+            async move { Ok(if has { Answer::Fire(Event::resume("seen")?) } else { Answer::NotYet }) }
+        });
+        let trigger = trigger.every(Duration::from_secs(50)).shared();
+        begin(&stage, &trigger).await;
+        played.until(Seen::Check, 1).await;
+        happened.open();
+        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        let second = stage.store.enqueue(task.when(defer(trigger).deadline(ms(1_500)))).await.unwrap();
+        let whole = stage.succeeded(second).await;
+        assert_eq!((times(&whole, "event"), times(&whole, "rearmed")), (1, 0));
+        assert_eq!(played.times(Seen::Check), 2);
     }
 );

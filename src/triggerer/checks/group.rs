@@ -8,9 +8,9 @@ use std::{collections::HashMap, sync::Arc};
 use reveille_trigger::{Memory, Timestamp, Trigger};
 
 use super::schedule::Destination;
-use crate::{
-    id::Fence,
-    triggerer::{holding::Holding, home::Spec},
+use crate::triggerer::{
+    holding::{Hold, Holding},
+    home::Spec,
 };
 
 /// One group, for as long as it has members.
@@ -22,7 +22,9 @@ pub(super) struct Group {
     pub(super) trigger: Arc<dyn Trigger>,
     pub(super) destination: Destination,
     /// Who waits. Those who left without a word are found out at the next look.
-    pub(super) members: Vec<Fence>,
+    pub(super) members: Vec<Hold>,
+    /// When the wait ends first of those who have joined since the last look began, in milliseconds of the database's time.
+    pub(super) first_deadline: Option<i64>,
     /// When the latest of them deferred: for its sake looks are close together again.
     pub(super) since: Timestamp,
     /// When it is to be looked at, in milliseconds of the monotonic clock; none while it is.
@@ -40,22 +42,24 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Adds a member, which has trigger and spec in common with the others from then on. Answers the group if it is new, and
-    /// is yet to be looked at for the first time.
-    pub(super) fn join(&mut self, spec: &Spec, member: &mut Holding) -> Option<GroupId> {
+    /// Adds a member, which has trigger and spec in common with the others from then on. Answers its group, and whether that is
+    /// new, and yet to be looked at for the first time.
+    pub(super) fn join(&mut self, spec: &Spec, member: &mut Holding) -> (GroupId, bool) {
         if let Some(id) = self.by_spec.get(spec) {
             let (spec, group) = self.by_id.get_mut(id).expect("each spec has its group");
-            group.members.push(member.fence);
+            group.members.push(member.hold());
+            group.first_deadline = group.first_deadline.into_iter().chain(member.deadline_at).min();
             group.since = group.since.max(member.since);
             (member.shared, member.trigger) = (Some(Arc::clone(spec)), Arc::clone(&group.trigger));
-            return None;
+            return (*id, false);
         }
         let id = GroupId(self.formed);
         self.formed += 1;
         let group = Group {
             trigger: Arc::clone(&member.trigger),
             destination: member.destination.clone(),
-            members: vec![member.fence],
+            members: vec![member.hold()],
+            first_deadline: None,
             since: member.since,
             next: None,
             memory: Memory::default(),
@@ -63,7 +67,7 @@ impl Groups {
         };
         self.by_spec.insert(Arc::clone(spec), id);
         self.by_id.insert(id, (Arc::clone(spec), group));
-        Some(id)
+        (id, true)
     }
 
     pub(super) fn get(&self, id: GroupId) -> Option<&Group> {

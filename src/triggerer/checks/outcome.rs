@@ -13,6 +13,7 @@ use crate::{
     id::Fence,
     store::check::Check,
     task::{WaitFailed, WaitFailure},
+    triggerer::holding::Hold,
     upkeep::past_deadline,
 };
 
@@ -27,7 +28,7 @@ fn short(mut error: String) -> String {
 /// A check that is over, without its answer.
 struct Look {
     subject: Subject,
-    members: Vec<Fence>,
+    members: Vec<Hold>,
     trigger: Arc<dyn Trigger>,
     cx: Context,
     known: i32,
@@ -95,8 +96,8 @@ impl Checks<'_> {
         let kind = look.trigger.typetag_name();
         let (task, others) = match (look.subject, look.members.as_slice()) {
             (Subject::One(fence), _) => (fence.task, String::new()),
-            (Subject::Group(_), [first]) => (first.task, String::new()),
-            (Subject::Group(_), [first, others @ ..]) => (first.task, format!(" and {} more", others.len())),
+            (Subject::Group(_), [first]) => (first.fence.task, String::new()),
+            (Subject::Group(_), [first, others @ ..]) => (first.fence.task, format!(" and {} more", others.len())),
             (Subject::Group(_), []) => return,
         };
         tracing::warn!(task.id = %task, trigger.kind = kind, trigger.failures = failures,
@@ -107,11 +108,11 @@ impl Checks<'_> {
     async fn end(&mut self, look: Look, what: What, interval: Duration) {
         match look.subject {
             Subject::One(fence) => {
-                self.hand_on(Finding { fence, what, after: Some((look.trigger, look.cx)) }).await;
+                self.hand_on(fence, what, Some((look.trigger, look.cx))).await;
             }
             Subject::Group(id) => {
-                for fence in &look.members {
-                    self.hand_on(Finding { fence: *fence, what: what.clone(), after: None }).await;
+                for member in &look.members {
+                    self.hand_on(member.fence, what.clone(), None).await;
                 }
                 let goes_on = GoesOn { failures: 0, wait: millis(interval.saturating_sub(look.took)), said: None };
                 self.keep_group(id, Vec::new(), look, &goes_on);
@@ -144,7 +145,7 @@ impl Checks<'_> {
         self.holdings.record(fence, &look.as_told(&goes_on, until));
         if is_dormant {
             let what = What::Sleep { until, known: look.known };
-            return self.hand_on(Finding { fence, what, after: Some((look.trigger, look.cx)) }).await;
+            return self.hand_on(fence, what, Some((look.trigger, look.cx))).await;
         }
         self.holdings.with(fence, |holding| holding.memory = look.cx.into_memory());
         self.schedule(look.subject, Duration::from_millis(goes_on.wait.cast_unsigned()));
@@ -153,26 +154,24 @@ impl Checks<'_> {
     async fn go_on_together(&mut self, id: GroupId, look: Look, mut goes_on: GoesOn) {
         let now = self.clock.now_ms();
         let mut left = Vec::with_capacity(look.members.len());
-        for fence in &look.members {
-            match self.judge(*fence, now, &goes_on) {
+        for member in &look.members {
+            match self.judge(member.fence, now, &goes_on) {
                 None => {}
-                Some(Err(failed)) => {
-                    self.hand_on(Finding { fence: *fence, what: What::Fail(failed), after: None }).await;
-                }
+                Some(Err(failed)) => self.hand_on(member.fence, What::Fail(failed), None).await,
                 Some(Ok(wait)) => {
                     goes_on.wait = wait;
-                    left.push(*fence);
+                    left.push(*member);
                 }
             }
         }
         let until = now.saturating_add(goes_on.wait);
         let (is_dormant, told) = (self.is_dormant(&look, &goes_on), look.as_told(&goes_on, until));
-        for fence in &left {
-            self.holdings.record(*fence, &told);
+        for member in &left {
+            self.holdings.record(member.fence, &told);
         }
         if is_dormant {
-            for fence in left.drain(..) {
-                self.hand_on(Finding { fence, what: What::Sleep { until, known: look.known }, after: None }).await;
+            for member in left.drain(..) {
+                self.hand_on(member.fence, What::Sleep { until, known: look.known }, None).await;
             }
             // Those who have joined meanwhile have not been looked at.
             goes_on.wait = 0;
@@ -201,7 +200,7 @@ impl Checks<'_> {
     }
 
     /// A group goes on with those who are left, and with those who joined while the check ran.
-    fn keep_group(&mut self, id: GroupId, mut left: Vec<Fence>, look: Look, goes_on: &GoesOn) {
+    fn keep_group(&mut self, id: GroupId, mut left: Vec<Hold>, look: Look, goes_on: &GoesOn) {
         let Some(group) = self.groups.get_mut(id) else { return };
         left.extend(group.members.drain(..).skip(look.members.len()));
         group.members = left;
@@ -211,6 +210,17 @@ impl Checks<'_> {
             self.disband(id);
         } else {
             self.schedule(look.subject, Duration::from_millis(goes_on.wait.max(0).cast_unsigned()));
+            self.bring_forward(id);
+        }
+    }
+
+    /// Whoever has joined since the last look began is looked at by its deadline.
+    pub(super) fn bring_forward(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(id) else { return };
+        let Some((next, deadline_at)) = group.next.zip(group.first_deadline) else { return };
+        let left = (deadline_at - self.clock.now_ms()).max(0);
+        if millis(self.clock.monotonic()) + left < next {
+            self.schedule(Subject::Group(id), Duration::from_millis(left.cast_unsigned()));
         }
     }
 
@@ -221,7 +231,8 @@ impl Checks<'_> {
         }
     }
 
-    async fn hand_on(&self, finding: Finding) {
+    async fn hand_on(&self, fence: Fence, what: What, after: Option<(Arc<dyn Trigger>, Context)>) {
+        let finding = Finding { fence, hold: self.holdings.found(fence), what, after };
         // Firing outlives the checks, and holds no more than the capacity.
         if self.found.send(finding).await.is_err() {
             tracing::error!("something was found after firing had ended: whoever holds it next will see it again");
