@@ -17,9 +17,9 @@ use crate::inside::{self, Kept, MARGIN, Named, Pace, Reasons, later};
 ///
 /// Its spec is an object of triggers by names: `{"paid": {"signal": {"key": "order-42/paid"}}, "late": {"timer": {"after": "2h"}}}`.
 ///
-/// - Each is looked at as far apart as it says, backs off by itself, and one that is slow delays no other. Those that
-///   only ask the clock or for what has arrived are asked first, in the order of their names; of the others that is taken
-///   which answers first.
+/// - Each is looked at as far apart as it says, and at once when something has arrived for it; it backs off by itself, and
+///   one that is slow delays no other. Those that only ask the clock or for what has arrived are asked first, in the order
+///   of their names; of the others that is taken which answers first.
 /// - One that ends the task ends it. One that can never fire is left out; the wait ends badly once none can.
 /// - One that cannot tell is an error once none of those with checks to make can.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -142,7 +142,7 @@ impl<'a> Race<'a> {
             trigger: &**trigger,
             is_passive: inside::is_passive(&**trigger, cx.since()),
             is_running: false,
-            pace: kept.paces.remove(name).unwrap_or_default(),
+            pace: kept.paces.remove(name).unwrap_or_default().told(inside::come(&**trigger, cx)),
             memory: kept.memories.remove(name).unwrap_or_default(),
             said: None,
         });
@@ -210,7 +210,7 @@ impl<'a> Race<'a> {
         let event = match answer {
             Ok(Answer::Fire(event)) => Some(event),
             Ok(Answer::NotYet) => {
-                lane.pace = Pace { due: Some(inside::next_look(lane.trigger, &cx)), ..Pace::default() };
+                lane.pace = Pace { due: Some(inside::next_look(lane.trigger, &cx)), failures: 0, ..lane.pace };
                 None
             }
             Err(error) => {

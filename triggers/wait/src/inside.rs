@@ -36,6 +36,22 @@ pub(crate) struct Pace {
     pub(crate) failures: u32,
     /// It has said that it can never fire.
     pub(crate) is_dead: bool,
+    /// How much of what it waits for had come.
+    pub(crate) come: usize,
+}
+
+impl Pace {
+    /// The same, but to be looked at at once if more has come for it.
+    pub(crate) fn told(self, come: usize) -> Self {
+        let due = self.due.filter(|_| self.is_dead || self.come == come);
+        Self { due, come, ..self }
+    }
+}
+
+/// How much of what a trigger waits for has come.
+pub(crate) fn come(trigger: &dyn Trigger, cx: &Context) -> usize {
+    let keys = Reasons::of(trigger, cx.since()).keys;
+    keys.iter().filter(|key| cx.arrived(key).is_some()).count()
 }
 
 /// Reads them, and says of one that does not read which it is.

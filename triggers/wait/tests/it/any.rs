@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use reveille_trigger::{Key, Receipt, Timestamp, Trigger, Wait};
-use reveille_wait::{Any, Signal, Timer};
+use reveille_wait::{All, Any, NotBefore, Signal, Timer};
 use serde_json::json;
 
 use crate::played::{Goes, Looker, Played, Seen};
@@ -90,6 +90,43 @@ async fn what_asks_nobody_is_asked_first() {
     looker.arrives(Key::Signal("go".to_owned()), 42);
     assert_eq!(looker.look(&any).await.fired(), json!({ "resume": { "signal": 42 } }));
     assert_eq!(asks.looks(), 0);
+}
+
+fn beside(poll: &Played, nested: Box<dyn Trigger>) -> Any {
+    Any::of([("poll", Box::new(poll.clone()) as Box<dyn Trigger>), ("nested", nested)])
+}
+
+#[tokio::test]
+async fn one_with_others_inside_is_looked_at_whenever_something_has_come_for_it() {
+    let go = || Signal::new("go");
+    let nested: [(Box<dyn Trigger>, _); 3] = [
+        (Box::new(All::default().and("go", go()).and("on", Signal::new("on"))), json!({ "go": 1, "on": 2 })),
+        (Box::new(Any::default().or("go", go()).or("late", Timer::after(3600 * SECOND))), json!({ "go": 1 })),
+        (Box::new(NotBefore::after(10 * SECOND, go())), json!(1)),
+    ];
+    for (nested, payload) in nested {
+        let poll = Played::of([Goes::NotYet]).every(60 * SECOND);
+        let (any, mut looker) = (beside(&poll, nested), Looker::new());
+        looker.look(&any).await;
+        looker.turn(10 * SECOND);
+        assert!(looker.look(&any).await.is_not_yet());
+        looker.arrives(Key::Signal("on".to_owned()), 2);
+        assert!(looker.look(&any).await.is_not_yet());
+        looker.arrives(Key::Signal("go".to_owned()), 1);
+        assert_eq!(looker.look(&any).await.fired(), json!({ "resume": { "nested": payload } }));
+        assert_eq!(poll.looks(), 1, "what came was not for it");
+    }
+}
+
+#[tokio::test]
+async fn one_that_can_never_fire_is_left_out_whatever_comes() {
+    let dead = Played::of([Goes::NeverCan]);
+    let nested = All::default().and("dead", dead.clone()).and("go", Any::default().or("go", Signal::new("go")));
+    let (any, mut looker) = (beside(&Played::of([Goes::NotYet]), Box::new(nested)), Looker::new());
+    assert!(looker.look(&any).await.is_not_yet());
+    looker.arrives(Key::Signal("go".to_owned()), 1);
+    assert!(looker.look(&any).await.is_not_yet());
+    assert_eq!(dead.looks(), 1);
 }
 
 #[tokio::test]
