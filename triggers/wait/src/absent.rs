@@ -101,7 +101,7 @@ impl Trigger for Absent {
         let looked = if lasts { cx.now() } else { begun };
         if looked < due {
             if let Ok(Answer::NotYet) = answer {
-                cx.look_again_at(inside::next_look(&*self.of, cx));
+                cx.look_again_at(inside::next_look(&*self.of, cx, begun));
             }
             // Also after one that could not tell.
             cx.look_again_at(due);

@@ -112,9 +112,10 @@ impl All {
             self.0.iter().partition(|(_, trigger)| inside::is_passive(&***trigger, cx.since()));
         for (name, trigger) in passive.into_iter().chain(active) {
             let inner = cx.inside(kept.memories.remove(name).unwrap_or_default());
+            let begun = cx.now();
             let answer = look(&**trigger, &inner).await;
             if let Ok(Answer::NotYet) = &answer {
-                cx.look_again_at(inside::next_look(&**trigger, &inner));
+                cx.look_again_at(inside::next_look(&**trigger, &inner, begun));
                 let said = inner.said();
                 cx.say(format!("{name}: {}", said.as_deref().unwrap_or("not yet")));
             }

@@ -111,6 +111,7 @@ struct Lane<'a> {
 
 struct Looked {
     lane: usize,
+    begun: Timestamp,
     cx: Context,
     answer: Result<Answer, Error>,
 }
@@ -198,19 +199,24 @@ impl<'a> Race<'a> {
     fn look(&mut self, lane: usize) -> BoxFuture<'a, Looked> {
         let Lane { trigger, memory, .. } = &mut self.lanes[lane];
         let (trigger, cx) = (*trigger, self.cx.inside(std::mem::take(memory)));
-        async move { Looked { lane, answer: look(trigger, &cx).await, cx } }.boxed()
+        async move {
+            let begun = cx.now();
+            let answer = look(trigger, &cx).await;
+            Looked { lane, begun, cx, answer }
+        }
+        .boxed()
     }
 
     /// Notes how a look came out; its event, if it fired.
     fn note(&mut self, looked: Looked) -> Option<Event> {
-        let Looked { lane, cx, answer } = looked;
+        let Looked { lane, begun, cx, answer } = looked;
         let (now, lane) = (cx.now(), &mut self.lanes[lane]);
         lane.is_running = false;
         lane.said = cx.said();
         let event = match answer {
             Ok(Answer::Fire(event)) => Some(event),
             Ok(Answer::NotYet) => {
-                lane.pace = Pace { due: Some(inside::next_look(lane.trigger, &cx)), failures: 0, ..lane.pace };
+                lane.pace = Pace { due: Some(inside::next_look(lane.trigger, &cx, begun)), failures: 0, ..lane.pace };
                 None
             }
             Err(error) => {

@@ -109,8 +109,9 @@ pub(crate) fn is_passive(trigger: &dyn Trigger, since: Timestamp) -> bool {
     matches!(trigger.wait(since), Wait::Until(_) | Wait::On(_))
 }
 
-/// When to look again at what has just answered that it cannot tell yet. The end of time: only when something arrives.
-pub(crate) fn next_look(trigger: &dyn Trigger, cx: &Context) -> Timestamp {
+/// When to look again at what has just answered, to a look that began at `begun`, that it cannot tell yet. The end of time:
+/// only when something arrives.
+pub(crate) fn next_look(trigger: &dyn Trigger, cx: &Context, begun: Timestamp) -> Timestamp {
     if let Some(at) = cx.next_look() {
         return at;
     }
@@ -118,7 +119,8 @@ pub(crate) fn next_look(trigger: &dyn Trigger, cx: &Context) -> Timestamp {
     let spaced = || later(now, jittered(trigger.spacing().interval(cx.waited())));
     match trigger.wait(cx.since()) {
         Wait::On(_) => Timestamp::MAX,
-        Wait::Until(at) if at > now => at,
+        // Also if that has passed since the look.
+        Wait::Until(at) if at > begun => at,
         // It has been over and is not any more, as a window that has closed: it may open again.
         Wait::Until(_) => match trigger.wait(now) {
             Wait::Until(at) if at > now => at,

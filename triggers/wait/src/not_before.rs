@@ -51,13 +51,14 @@ impl NotBefore {
 impl Trigger for NotBefore {
     async fn check(&self, cx: &Context) -> Result<Answer, Error> {
         let due = self.due_at(cx.since())?;
-        if cx.now() < due {
+        let begun = cx.now();
+        if begun < due {
             cx.look_again_at(due);
             return Ok(Answer::NotYet);
         }
         let answer = look(&*self.of, cx).await?;
         if let Answer::NotYet = answer {
-            cx.look_again_at(inside::next_look(&*self.of, cx));
+            cx.look_again_at(inside::next_look(&*self.of, cx, begun));
         }
         Ok(answer)
     }

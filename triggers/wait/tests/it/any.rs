@@ -163,6 +163,22 @@ async fn all_are_undone() {
     assert_eq!((one.seen(), other.seen()), (vec![Seen::OnCancel], vec![Seen::OnCancel]));
 }
 
+#[tokio::test]
+async fn a_timer_that_falls_due_during_a_look_is_not_put_off() {
+    let timer = || Timer::after(60 * SECOND);
+    let wholes: [Box<dyn Trigger>; 3] = [
+        Box::new(Any::default().or("timer", timer()).or("signal", Signal::new("go"))),
+        Box::new(All::default().and("timer", timer()).and("asks", Played::of([Goes::Fires(1)]))),
+        Box::new(NotBefore::after(SECOND, timer())),
+    ];
+    for (whole, early) in wholes.iter().flat_map(|whole| (0..20).map(move |early| (whole, early))) {
+        let mut looker = Looker::new().ticking();
+        looker.turn(60 * SECOND - Duration::from_millis(early));
+        let look = looker.look(&**whole).await;
+        assert!(!look.is_not_yet() || look.next.is_some_and(|next| next <= 20), "{early} ms early: {look:?}");
+    }
+}
+
 #[test]
 fn the_first_look_is_when_the_first_of_them_is_due() {
     let keys = vec![Key::Signal("go".to_owned())];

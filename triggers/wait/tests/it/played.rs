@@ -136,6 +136,8 @@ impl Trigger for Played {
 /// A replica that looks, at a time that is turned.
 pub(crate) struct Looker {
     now: Arc<AtomicI64>,
+    /// By how many milliseconds the clock goes on with each reading.
+    tick: i64,
     memory: Memory,
     arrived: Arrived,
 }
@@ -153,7 +155,12 @@ pub(crate) struct Look {
 impl Looker {
     /// A wait that has just begun.
     pub(crate) fn new() -> Self {
-        Self { now: Arc::default(), memory: Memory::default(), arrived: Arrived::default() }
+        Self { now: Arc::default(), tick: 0, memory: Memory::default(), arrived: Arrived::default() }
+    }
+
+    /// The clock goes on while it looks.
+    pub(crate) fn ticking(self) -> Self {
+        Self { tick: 1, ..self }
     }
 
     pub(crate) fn turn(&self, by: Duration) {
@@ -166,8 +173,8 @@ impl Looker {
     }
 
     fn context(&mut self) -> Context {
-        let now = Arc::clone(&self.now);
-        let now = move || Timestamp::from_millisecond(now.load(Ordering::Relaxed)).unwrap();
+        let (now, tick) = (Arc::clone(&self.now), self.tick);
+        let now = move || Timestamp::from_millisecond(now.fetch_add(tick, Ordering::Relaxed)).unwrap();
         Context::new(now, Timestamp::UNIX_EPOCH, std::mem::take(&mut self.memory))
             .with_arrived(Arc::clone(&self.arrived))
     }
