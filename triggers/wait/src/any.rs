@@ -257,11 +257,13 @@ impl<'a> Race<'a> {
             live += 1;
             blind += u32::from(lane.pace.failures > 0);
         }
-        self.cx.look_again_at(self.lanes.iter().filter_map(|lane| lane.pace.due).min().unwrap_or(Timestamp::MAX));
+        let due = self.lanes.iter().filter_map(|lane| lane.pace.due).min().unwrap_or(Timestamp::MAX);
+        self.cx.look_again_at(due);
         let (cx, has_erred) = (self.cx, self.has_erred);
         self.keep();
         if has_erred && live > 0 && blind == live {
-            return Err(Error::again(said));
+            // An earlier look would ask nobody, and be taken for one that could tell.
+            return Err(Error::again(said).after(until(cx.now(), due)));
         }
         if !said.is_empty() {
             cx.say(said);
@@ -275,7 +277,8 @@ impl<'a> Race<'a> {
         let paces: BTreeMap<String, Pace> = paces.map(|lane| (lane.name.to_owned(), lane.pace)).collect();
         let memories = self.lanes.into_iter().filter(|lane| !lane.memory.is_empty());
         let memories: BTreeMap<String, Memory> = memories.map(|lane| (lane.name.to_owned(), lane.memory)).collect();
-        if paces.len() > 1 || !memories.is_empty() {
+        let backs_off = paces.values().any(|pace| pace.failures > 0 && !pace.is_dead);
+        if paces.len() > 1 || backs_off || !memories.is_empty() {
             self.cx.remember(Kept { memories, paces, fired: None });
         }
     }

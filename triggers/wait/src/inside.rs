@@ -130,8 +130,10 @@ pub(crate) fn next_look(trigger: &dyn Trigger, cx: &Context, begun: Timestamp) -
     }
 }
 
+/// In whole milliseconds, as replicas count: a look at a time in between would come too early.
 pub(crate) fn later(now: Timestamp, by: Duration) -> Timestamp {
-    now.checked_add(by).unwrap_or(Timestamp::MAX)
+    let later = now.checked_add(by).and_then(|at| Timestamp::from_millisecond(at.as_millisecond()));
+    later.unwrap_or(Timestamp::MAX)
 }
 
 /// The shortest spacing inside.

@@ -40,6 +40,19 @@ async fn one_that_cannot_tell_backs_off_by_itself() {
 }
 
 #[tokio::test]
+async fn one_that_is_alone_with_checks_to_make_backs_off_too_and_each_look_it_asks_for_counts() {
+    let any = Any::default().or("blind", Played::of([Goes::Fails])).or("signal", Signal::new("go"));
+    let mut looker = Looker::new();
+    for failures in 1..=8 {
+        let look = looker.look(&any).await;
+        assert!(look.next_is_about(60_000.min(1_000 << failures)), "after {failures}: {look:?}");
+        let next = Duration::from_millis(look.next.unwrap().try_into().unwrap());
+        assert_eq!(look.error().retry_after(), Some(next), "not sooner, as it would ask nobody");
+        looker.turn(next);
+    }
+}
+
+#[tokio::test]
 async fn it_cannot_tell_once_none_of_them_can() {
     let (one, other) = (Played::of([Goes::Fails]), Played::of([Goes::Panics]));
     let mut looker = Looker::new();
