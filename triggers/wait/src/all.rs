@@ -114,10 +114,18 @@ impl All {
             let inner = cx.inside(kept.memories.remove(name).unwrap_or_default());
             let begun = cx.now();
             let answer = look(&**trigger, &inner).await;
-            if let Ok(Answer::NotYet) = &answer {
-                cx.look_again_at(inside::next_look(&**trigger, &inner, begun));
-                let said = inner.said();
-                cx.say(format!("{name}: {}", said.as_deref().unwrap_or("not yet")));
+            match &answer {
+                Ok(Answer::NotYet) => {
+                    cx.look_again_at(inside::next_look(&**trigger, &inner, begun));
+                    let said = inner.said();
+                    cx.say(format!("{name}: {}", said.as_deref().unwrap_or("not yet")));
+                }
+                Err(_) => {
+                    if let Some(asked) = inner.next_look() {
+                        cx.look_again_at(asked);
+                    }
+                }
+                Ok(Answer::Fire(_)) => {}
             }
             kept.memories.insert(name.clone(), inner.into_memory());
             let event = match answer.map_err(|error| within(name, &error))? {

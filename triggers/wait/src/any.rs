@@ -222,9 +222,10 @@ impl<'a> Race<'a> {
             Err(error) => {
                 lane.pace.failures = lane.pace.failures.saturating_add(1);
                 let interval = lane.trigger.spacing().interval(cx.waited());
-                let again = || later(now, back_off(interval, lane.pace.failures, error.retry_after()));
+                let backed_off = later(now, back_off(interval, lane.pace.failures, error.retry_after()));
+                let again = cx.next_look().map_or(backed_off, |asked| asked.min(backed_off));
                 lane.pace.is_dead = error.is_fatal();
-                lane.pace.due = Some(if error.is_fatal() { Timestamp::MAX } else { again() });
+                lane.pace.due = Some(if error.is_fatal() { Timestamp::MAX } else { again });
                 lane.said = Some(error.to_string());
                 self.has_erred = true;
                 None

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use reveille_trigger::{Key, Timestamp, Trigger, Wait};
-use reveille_wait::{Absent, NotBefore, Otherwise, Signal};
+use reveille_wait::{Absent, All, Any, NotBefore, Otherwise, Signal};
 use serde_json::json;
 
 use crate::played::{Goes, Looker, Played};
@@ -31,6 +31,24 @@ async fn a_look_that_cannot_tell_is_no_proof() {
     let look = looker.look(&absent).await;
     assert_eq!((look.next, look.answer.is_err()), (None, true));
     assert_eq!(looker.look(&absent).await.fired(), json!({ "resume": null }));
+}
+
+#[tokio::test]
+async fn it_is_looked_at_when_its_time_has_come_also_inside_others_and_after_one_that_could_not_tell() {
+    let absent = || Absent::after(60 * SECOND, Played::of([Goes::NotYet, Goes::Fails]).every(40 * SECOND));
+    let wholes: [Box<dyn Trigger>; 3] = [
+        Box::new(NotBefore::after(SECOND, absent())),
+        Box::new(Any::default().or("absent", absent()).or("signal", Signal::new("go"))),
+        Box::new(All::default().and("absent", absent())),
+    ];
+    for whole in wholes {
+        let mut looker = Looker::new();
+        looker.turn(SECOND);
+        assert!(looker.look(&*whole).await.is_not_yet());
+        looker.turn(40 * SECOND);
+        let look = looker.look(&*whole).await;
+        assert_eq!((look.next, look.answer.is_err()), (Some(19_000), true), "{whole:?}");
+    }
 }
 
 #[tokio::test]
