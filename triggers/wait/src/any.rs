@@ -12,6 +12,10 @@ use serde_json::json;
 
 use crate::inside::{self, Kept, MARGIN, Named, Pace, Reasons, later};
 
+/// How close two looks at one of them may be, whatever it asks for: if they left no time in between, the others would not
+/// get their turn on the thread.
+const CLOSEST: Duration = Duration::from_millis(10);
+
 /// Fires as soon as one of those inside does. The payload is an object with one entry: its name, and what it fired. In
 /// Rust that reads as an enum.
 ///
@@ -231,6 +235,7 @@ impl<'a> Race<'a> {
                 None
             }
         };
+        lane.pace.due = lane.pace.due.map(|due| due.max(later(now, CLOSEST)));
         lane.memory = cx.into_memory();
         event
     }

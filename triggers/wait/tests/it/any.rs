@@ -96,6 +96,14 @@ async fn one_that_hangs_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn one_that_would_be_looked_at_without_a_pause_lets_the_others_have_their_turn() {
+    let eager = Played::of([Goes::NotYet, Goes::Fires(1)]).every(Duration::ZERO);
+    let look = Looker::new().look(&two(&eager, &Played::of([Goes::Hangs]))).await;
+    assert!(look.is_not_yet(), "{look:?}");
+    assert_eq!((look.next, eager.looks()), (Some(10), 1));
+}
+
+#[tokio::test]
 async fn what_asks_nobody_is_asked_first() {
     let asks = Played::of([Goes::Fires(7)]);
     let any = Any::default().or("asks", asks.clone()).or("signal", Signal::new("go"));
