@@ -77,7 +77,7 @@ impl Trigger for Any {
     /// While some are looked at, others fall due and are looked at too, once more.
     fn time_out(&self) -> Option<Duration> {
         let lasts = self.0.values().any(|trigger| trigger.time_out().is_none());
-        if lasts { None } else { Some(self.longest().saturating_mul(2) + MARGIN) }
+        if lasts { None } else { Some(self.longest().saturating_mul(2).saturating_add(MARGIN)) }
     }
 
     fn consumes(&self) -> bool {

@@ -104,6 +104,13 @@ async fn one_that_would_be_looked_at_without_a_pause_lets_the_others_have_their_
 }
 
 #[tokio::test]
+async fn a_look_may_take_as_long_as_there_is_time() {
+    let any = two(&Played::of([Goes::Fires(1)]).within(Duration::MAX), &Played::of([Goes::NotYet]));
+    assert_eq!(any.time_out(), Some(Duration::MAX));
+    assert_eq!(Looker::new().look(&any).await.fired(), json!({ "resume": { "one": 1 } }));
+}
+
+#[tokio::test]
 async fn what_asks_nobody_is_asked_first() {
     let asks = Played::of([Goes::Fires(7)]);
     let any = Any::default().or("asks", asks.clone()).or("signal", Signal::new("go"));

@@ -49,14 +49,15 @@ pub(crate) struct Played {
     id: u64,
     goes: Vec<Goes>,
     every: Duration,
-    lasts: bool,
+    limit: Option<Duration>,
     consumes: bool,
 }
 
 impl Played {
     pub(crate) fn of(goes: impl Into<Vec<Goes>>) -> Self {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, goes: goes.into(), every: Duration::from_secs(1), lasts: false, consumes: false }
+        let (every, limit) = (Duration::from_secs(1), Some(Duration::from_millis(200)));
+        Self { id, goes: goes.into(), every, limit, consumes: false }
     }
 
     pub(crate) fn every(self, every: Duration) -> Self {
@@ -64,7 +65,11 @@ impl Played {
     }
 
     pub(crate) fn lasting(self) -> Self {
-        Self { lasts: true, ..self }
+        Self { limit: None, ..self }
+    }
+
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 
     pub(crate) fn consuming(self) -> Self {
@@ -112,7 +117,7 @@ impl Trigger for Played {
     }
 
     fn time_out(&self) -> Option<Duration> {
-        if self.lasts { None } else { Some(Duration::from_millis(200)) }
+        self.limit
     }
 
     fn consumes(&self) -> bool {
