@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     task::Poll,
     time::Duration,
 };
@@ -123,15 +124,16 @@ pub enum Wait {
 /// # Errors
 /// What the check answers, or that it panicked or did not answer in time: both may be tried again.
 pub async fn look(trigger: &dyn Trigger, cx: &Context) -> Result<Answer, Error> {
-    let limit = trigger.time_out().unwrap_or(Duration::MAX);
-    let mut check = trigger.check(cx);
-    let caught = poll_fn(|waker| {
-        catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(waker)))
-            .unwrap_or_else(|panic| Poll::Ready(Err(Error::panicked(&*panic))))
+    let mut bounded = pin!(async {
+        let limit = trigger.time_out().unwrap_or(Duration::MAX);
+        let late = |_| Err(Error::again(format!("the check had not answered after {} s", limit.as_secs_f64())));
+        tokio::time::timeout(limit, trigger.check(cx)).await.unwrap_or_else(late)
     });
-    tokio::time::timeout(limit, caught)
-        .await
-        .unwrap_or_else(|_| Err(Error::again(format!("the check had not answered after {} s", limit.as_secs_f64()))))
+    poll_fn(|waker| {
+        catch_unwind(AssertUnwindSafe(|| bounded.as_mut().poll(waker)))
+            .unwrap_or_else(|panic| Poll::Ready(Err(Error::panicked(&*panic))))
+    })
+    .await
 }
 
 /// What a passive wait can be woken by.

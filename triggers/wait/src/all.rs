@@ -88,8 +88,7 @@ impl Trigger for All {
     }
 
     fn time_out(&self) -> Option<Duration> {
-        let limits = self.0.values().filter_map(|trigger| trigger.time_out());
-        Some(limits.fold(MARGIN, Duration::saturating_add))
+        Some(inside::time_outs(&self.0).flatten().fold(MARGIN, Duration::saturating_add))
     }
 
     fn inside(&self) -> Vec<&dyn Trigger> {

@@ -45,7 +45,7 @@ impl Any {
 
     /// How long looks at those that don't last may take.
     fn longest(&self) -> Duration {
-        self.0.values().filter_map(|trigger| trigger.time_out()).max().unwrap_or_default()
+        inside::time_outs(&self.0).flatten().max().unwrap_or_default()
     }
 }
 
@@ -76,7 +76,7 @@ impl Trigger for Any {
 
     /// While some are looked at, others fall due and are looked at too, once more.
     fn time_out(&self) -> Option<Duration> {
-        let lasts = self.0.values().any(|trigger| trigger.time_out().is_none());
+        let lasts = inside::time_outs(&self.0).any(|limit| limit.is_none());
         if lasts { None } else { Some(self.longest().saturating_mul(2).saturating_add(MARGIN)) }
     }
 

@@ -1,6 +1,10 @@
 //! What triggers with others inside them have in common: when those are to be looked at, and what they leave.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::join_all};
 use reveille_trigger::{Context, Error, Key, Memory, Receipt, Spacing, Timestamp, Trigger, Wait, pace::jittered};
@@ -107,6 +111,12 @@ impl Reasons {
 /// Whether a look at it asks nobody: it is about the clock, or about what has arrived.
 pub(crate) fn is_passive(trigger: &dyn Trigger, since: Timestamp) -> bool {
     matches!(trigger.wait(since), Wait::Until(_) | Wait::On(_))
+}
+
+/// How long a look at each may take. If an author's hook panics, the look at that one says so.
+pub(crate) fn time_outs(named: &Named) -> impl Iterator<Item = Option<Duration>> {
+    let limits = named.values().map(|trigger| catch_unwind(AssertUnwindSafe(|| trigger.time_out())));
+    limits.map(|limit| limit.unwrap_or(Some(Duration::ZERO)))
 }
 
 /// When to look again at what has just answered, to a look that began at `begun`, that it cannot tell yet. The end of time:

@@ -4,7 +4,7 @@ use reveille_trigger::{Key, Receipt, Timestamp, Trigger, Wait};
 use reveille_wait::{All, Any, NotBefore, Signal, Timer};
 use serde_json::json;
 
-use crate::played::{Goes, Looker, Played, Seen};
+use crate::played::{Faulty, Goes, Looker, Played, Seen};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -108,6 +108,18 @@ async fn a_look_may_take_as_long_as_there_is_time() {
     let any = two(&Played::of([Goes::Fires(1)]).within(Duration::MAX), &Played::of([Goes::NotYet]));
     assert_eq!(any.time_out(), Some(Duration::MAX));
     assert_eq!(Looker::new().look(&any).await.fired(), json!({ "resume": { "one": 1 } }));
+}
+
+#[tokio::test]
+async fn one_with_a_bug_in_its_time_out_holds_up_no_other() {
+    let said = "the check panicked: a bug in its time-out";
+    assert_eq!(Looker::new().look(&Faulty).await.error().to_string(), said);
+    let any = Any::default().or("faulty", Faulty).or("other", Played::of([Goes::NotYet]));
+    let look = Looker::new().look(&any).await;
+    assert!(look.is_not_yet(), "{look:?}");
+    assert_eq!(look.said, Some(format!("faulty: {said}")));
+    let all = All::default().and("faulty", Faulty);
+    assert_eq!(Looker::new().look(&all).await.error().to_string(), format!("faulty: {said}"));
 }
 
 #[tokio::test]

@@ -138,6 +138,22 @@ impl Trigger for Played {
     }
 }
 
+/// Its author's mistake is not in the check.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Faulty;
+
+#[typetag::serde(name = "faulty")]
+#[async_trait]
+impl Trigger for Faulty {
+    async fn check(&self, _: &Context) -> Result<Answer, Error> {
+        Ok(Answer::NotYet)
+    }
+
+    fn time_out(&self) -> Option<Duration> {
+        panic!("a bug in its time-out")
+    }
+}
+
 /// A replica that looks, at a time that is turned.
 pub(crate) struct Looker {
     now: Arc<AtomicI64>,
