@@ -263,15 +263,15 @@ impl<'a> Look<'a> {
             Err(error) if error.is_outage() => return Seen::Nothing(jittered(POLL)),
             Err(error) => return Seen::Failed(WaitFailed { reason: WaitFailure::Fatal, message: error.chain() }),
         };
-        let now = self.attempts.store.clock().monotonic();
+        let clock = self.attempts.store.clock();
         let is_news = self.arrived != arrived.len();
-        if !is_news && self.next.is_some_and(|next| now < next) {
+        if !is_news && self.next.is_some_and(|next| clock.monotonic() < next) {
             return Seen::Nothing(jittered(POLL));
         }
         self.arrived = arrived.len();
         match self.check(stored, arrived, taking).await {
             Seen::Nothing(pause) => {
-                self.next = now.checked_add(pause);
+                self.next = clock.monotonic().checked_add(pause);
                 Seen::Nothing(pause.min(jittered(POLL)))
             }
             seen => seen,
