@@ -150,11 +150,16 @@ async fn add_gated(stage: &Stage, count: usize) -> HashMap<Uuid, Gate> {
     gates
 }
 
-/// All that this replica holds fires, and is held by nobody any more.
+/// All that this replica holds now fires.
 async fn fire_those_of(stage: &Stage, label: &str, gates: &HashMap<Uuid, Gate>) {
     let holders = stage.holders().await;
-    holders.iter().filter(|(_, holder)| holder.as_deref() == Some(label)).for_each(|(task, _)| gates[task].open());
-    until("them to have fired", async || share_of(&stage.holders().await, label) == 0).await;
+    let its: Vec<&Uuid> = gates.keys().filter(|task| holders[task].as_deref() == Some(label)).collect();
+    its.iter().for_each(|task| gates[*task].open());
+    until("them to have fired", async || {
+        let left = stage.holders().await;
+        its.iter().all(|task| !left.contains_key(task))
+    })
+    .await;
 }
 
 both!(
