@@ -75,6 +75,8 @@ pub(super) struct Holding {
     pub(super) since: Timestamp,
     /// When it was due for a look as it was leased, in milliseconds.
     pub(super) wake_at: i64,
+    /// Its checks go on until something happens.
+    lasts: bool,
     /// Where its checks go to.
     pub(super) destination: Option<Arc<str>>,
     pub(super) deadline_at: Option<i64>,
@@ -135,8 +137,10 @@ impl Holdings {
     }
 
     pub(super) fn hold(&self, leased: Leased) {
+        let trigger = &leased.trigger;
+        let lasts = std::panic::catch_unwind(AssertUnwindSafe(|| trigger.time_out().is_none())).unwrap_or_default();
         // A check that lasts would keep its place in the lane for ever.
-        let destination = || leased.trigger.time_out().and_then(|_| leased.trigger.destination());
+        let destination = || if lasts { None } else { trigger.destination() };
         let destination = std::panic::catch_unwind(AssertUnwindSafe(destination)).unwrap_or_default();
         let holding = Holding {
             fence: leased.fence,
@@ -144,6 +148,7 @@ impl Holdings {
             is_found: false,
             inherited: leased.inherited,
             wake_at: leased.wake_at,
+            lasts,
             destination: destination.map(Arc::from),
             trigger: Arc::from(leased.trigger),
             since: crate::clock::timestamp(leased.since),
@@ -271,8 +276,8 @@ impl Holdings {
         before.saturating_sub(self.held.len())
     }
 
-    /// Takes out up to `count` for others to run, first those that lose nothing by it. None that is being checked, and none
-    /// that has moved since `joined_at`.
+    /// Takes out up to `count` for others to run, first those that lose nothing by it. None that is being checked, unless
+    /// its checks last, and none that has moved since `joined_at`.
     pub(super) fn give_up(&self, count: usize, joined_at: i64, now: i64) -> Vec<Fence> {
         let may_move = |holding: &Holding| holding.may_move(joined_at, now);
         let movable = self.held.iter().filter(|holding| may_move(holding));
@@ -284,6 +289,9 @@ impl Holdings {
         let given_up = movable.into_iter().filter_map(|(_, fence)| still(fence)).take(count);
         given_up
             .map(|(_, mut holding)| {
+                if let Some(check) = &holding.check {
+                    check.abort();
+                }
                 self.let_go(&mut holding);
                 holding.fence
             })
@@ -342,7 +350,7 @@ impl Holding {
     fn may_move(&self, joined_at: i64, now: i64) -> bool {
         let settled_at = self.since.as_millisecond() + STAYS;
         let has_moved = self.wake_at > settled_at && self.wake_at >= joined_at;
-        self.check.is_none() && now > settled_at && !has_moved
+        (self.check.is_none() || self.lasts) && now > settled_at && !has_moved
     }
 
     /// What the last check left, the checks that its equals make for it, its count of failures; or it is about to be checked.

@@ -257,19 +257,34 @@ both!(
     }
 );
 
+/// Two triggers of one replica that are being checked when another joins: how many of them are checked anew.
+async fn checked_anew(stage: &Stage, time_out: Option<Duration>, renewals: i64) -> usize {
+    let _first = stage.triggerer(settings("first", 40)).await;
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let (pending, played) = Scripted::of(|_| std::future::pending());
+        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
+        stage.store.enqueue(task.when(defer(pending.time_out(time_out)))).await.unwrap();
+        played.until(Seen::Check, 1).await;
+        both.push(played);
+    }
+    stage.have_waited().await;
+    let _second = stage.triggerer(settings("second", 40)).await;
+    stage.renewed(&["first", "second"], renewals).await;
+    let anew = both.iter().map(|played| played.times(Seen::Check) - 1).sum();
+    assert_eq!(share_of(&stage.holders().await, "second"), anew);
+    anew
+}
+
 both!(
     async fn what_is_being_checked_stays_where_it_is(stage: Stage) {
-        let _first = stage.triggerer(settings("first", 40)).await;
-        let (lasting, played) = Scripted::of(|_| std::future::pending());
-        let task = NewTask::of(&Script::<Plain>::of(|_, _| async { Ok(done()) })).unwrap();
-        let lasts = stage.store.enqueue(task.when(defer(lasting.time_out(None)))).await.unwrap();
-        played.until(Seen::Check, 1).await;
-        add(&stage, 1, "default").await;
-        until("both to be held", async || stage.held().await == 2).await;
-        let _second = stage.triggerer(settings("second", 40)).await;
-        until("one to move", async || share_of(&stage.holders().await, "second") == 1).await;
-        assert_eq!(stage.holders().await[&lasts.0].as_deref(), Some("first"));
-        assert_eq!(played.seen(), [Seen::Check]);
+        assert_eq!(checked_anew(&stage, Some(Duration::from_secs(30)), 6).await, 0);
+    }
+);
+
+both!(
+    async fn what_is_checked_for_as_long_as_it_takes_moves_all_the_same(stage: Stage) {
+        assert_eq!(checked_anew(&stage, None, 6).await, 1);
     }
 );
 
