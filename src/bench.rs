@@ -5,12 +5,12 @@
 
 mod burst;
 mod cycle;
+mod equals;
 mod floor;
 mod pickup;
 mod poll;
 mod replica;
 mod report;
-mod share;
 mod shares;
 mod takeover;
 mod timers;
@@ -20,9 +20,9 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use self::{
     burst::{Burst, Waiting},
+    equals::Share,
     poll::{Kind, Poll},
     report::Report,
-    share::Share,
     shares::{Settled, Shares},
     takeover::{Fault, Takeover},
     timers::Timers,
@@ -100,7 +100,7 @@ async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<
         Scenario::Pickup(triggers) => pickup::run(&bench, *triggers).await,
         Scenario::Cycle(tasks) => cycle::run(&bench, *tasks).await,
         Scenario::Timers(timers) => timers::run(&bench, *timers).await,
-        Scenario::Share(share) => share::run(&bench, *share).await,
+        Scenario::Share(share) => equals::run(&bench, *share).await,
         Scenario::Hold(triggers) => poll::run(&bench, &Poll::hold(*triggers), "hold").await,
         Scenario::Dormant(triggers) => poll::run(&bench, &Poll::dormant(*triggers), "dormant").await,
         Scenario::Poll(poll) => poll::run(&bench, poll, "poll").await,

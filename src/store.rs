@@ -41,7 +41,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Database, PgConnection, PgPool, Postgres, SqliteConnection, SqlitePool, pool::PoolConnection};
 
-pub(crate) use self::batch::{halves, json_size, parts};
+pub(crate) use self::batch::{Reach, halves, json_size, parts};
 pub use self::{
     batch::BATCH,
     connect::{Options, Url},

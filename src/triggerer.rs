@@ -38,7 +38,7 @@ use crate::{
     outage::{Outage, Turn, jittered, turns},
     presence::{Doubt, Presence, SHORTEST_LEASE},
     store::{
-        BATCH, Store,
+        Reach, Store,
         replica::{Card, Role},
         retention,
         wake::Topic,
@@ -149,6 +149,8 @@ struct Life<'a> {
     holdings: Arc<Holdings>,
     /// Whether what the database says we hold is what we run.
     doubt: Arc<Doubt>,
+    /// How many are leased at once.
+    reach: Reach,
     /// What cannot be read here.
     aside: Aside,
 }
@@ -164,6 +166,7 @@ impl<'a> Life<'a> {
             home: Arc::new(DatabaseHome::new(store.clone(), me, settings.queues.clone())),
             holdings: Arc::new(Holdings::new(settings.capacity, settings.config.clone())),
             doubt: Arc::default(),
+            reach: Reach::on(store.url()),
             aside: Aside::new(store.clock().clone()),
         }
     }
@@ -262,12 +265,15 @@ impl<'a> Life<'a> {
             self.doubt.settle(asked);
         }
         let pause = sharing::turn(self, sharing).await?;
-        let room = self.holdings.room().min(BATCH);
+        let (room, began) = (self.holdings.room().min(self.reach.rows()), self.store.clock().monotonic());
         // Until the answer is here, or if it never comes.
         let raised = self.doubt.raise();
-        let leases = self.home.lease(room, &self.aside).await?;
+        let leases = self.home.lease(room, &self.aside).await.inspect_err(|_| self.reach.note(None))?;
         self.doubt.lower(raised);
         let full = room > 0 && leases.readable.len() + leases.unreadable.len() == room;
+        if full && room == self.reach.rows() {
+            self.reach.note(Some(self.store.clock().monotonic().saturating_sub(began)));
+        }
         self.adopt(leases, arrived).await;
         Ok((if full { Turn::Full } else { Turn::Idle }, pause.min(jittered(POLL))))
     }

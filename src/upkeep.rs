@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     id::Incarnation,
     outage::{Turn, jittered, turns},
-    store::{BATCH, Store, Verdict, check, replica, trigger, wake::Topic, within},
+    store::{BATCH, Reach, Store, Verdict, check, replica, trigger, wake::Topic, within},
     tally::Tally,
     task::{WaitFailed, WaitFailure},
 };
@@ -49,9 +49,9 @@ impl Upkeep<'_> {
             alone = self.store.upkeep().lock() => alone,
         };
         let (clock, wake) = (self.store.clock(), self.store.wake());
-        let cursor = Mutex::new(None);
+        let (cursor, reach) = (Mutex::new(None), Reach::on(self.store.url()));
         tokio::join!(
-            turns("firing what is due", clock, stop, || wake.on(Topic::Passive), || self.fire_due()),
+            turns("firing what is due", clock, stop, || wake.on(Topic::Passive), || self.fire_due(&reach)),
             turns("striking deadlines", clock, stop, || wake.on(Topic::Passive), || self.strike()),
             turns("sweeping", clock, stop, || wake.on(Topic::Gone), || self.sweep(&cursor)),
             turns("dropping what is old", clock, stop, std::future::pending::<()>, || self.drop_old()),
@@ -60,23 +60,28 @@ impl Upkeep<'_> {
     }
 
     /// Fires a batch of what is due, and sleeps no longer than until the next is.
-    async fn fire_due(&self) -> Result<(Turn, Duration)> {
-        let now = self.store.clock().now_ms();
+    async fn fire_due(&self, reach: &Reach) -> Result<(Turn, Duration)> {
+        let (now, began, most) = (self.store.clock().now_ms(), self.store.clock().monotonic(), reach.rows());
         let (fired, next) = within("firing what is due", async {
             let mut tx = self.store.begin().await?;
-            let fired = trigger::fire_due(&mut tx.db(), self.me, now, BATCH).await?;
-            let next = trigger::next_due(&mut tx.db()).await?;
+            let fired = trigger::fire_due(&mut tx.db(), self.me, now, most).await?;
+            // After a full batch it is looked again at once.
+            let next = if fired < most { trigger::next_due(&mut tx.db()).await? } else { None };
             tx.commit().await?;
             Ok((fired, next))
         })
-        .await?;
+        .await
+        .inspect_err(|_| reach.note(None))?;
+        if fired == most {
+            reach.note(Some(self.store.clock().monotonic().saturating_sub(began)));
+        }
         self.tally.fired(fired);
         if fired > 0 {
             self.store.wake().hint(Topic::Ready);
         }
         // What fell due meanwhile need not wait either; while nothing can be fired, it is in somebody else's hands.
         let is_due = next.is_some_and(|next| next <= self.store.clock().now_ms());
-        if fired == BATCH || (fired > 0 && is_due) {
+        if fired == most || (fired > 0 && is_due) {
             return Ok((Turn::Full, Duration::ZERO));
         }
         Ok((Turn::Idle, self.until(next, POLL)))

@@ -1,14 +1,58 @@
 //! How much one transaction takes.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use serde::Serialize;
+
+use super::Url;
 
 /// The most rows.
 pub const BATCH: usize = 500;
 
 /// The most bytes of values, unless one row alone has more.
 const BYTES: usize = 4 << 20;
+
+/// The most rows, where each takes little.
+const MOST: usize = 4 * BATCH;
+
+/// How long a transaction may take that is to grow.
+const QUICK: Duration = Duration::from_millis(100);
+
+/// How many rows are asked for at once by who asks again and again: more, the quicker it goes.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    rows: AtomicUsize,
+    most: usize,
+}
+
+impl Reach {
+    /// On SQLite all share one writer, and no transaction is to keep the others from it for long.
+    pub(crate) fn on(url: &Url) -> Self {
+        let most = match url {
+            Url::Sqlite(_) => BATCH,
+            Url::Postgres(_) => MOST,
+        };
+        Self { rows: AtomicUsize::new(BATCH), most }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of how long as many rows took as there were asked for; none: they could not be had.
+    pub(crate) fn note(&self, took: Option<Duration>) {
+        let rows = match took {
+            Some(took) if took < QUICK => (2 * self.rows()).min(self.most),
+            Some(took) if took < 2 * QUICK => self.rows(),
+            Some(_) | None => BATCH,
+        };
+        self.rows.store(rows, Ordering::Relaxed);
+    }
+}
 
 /// Cuts a batch into parts that one transaction takes, in its order; `size` is in bytes.
 pub(crate) fn parts<T>(batch: impl IntoIterator<Item = T>, rows: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
@@ -75,5 +119,19 @@ mod tests {
     fn the_size_is_that_of_the_json() {
         let value = serde_json::json!({ "a": ["ß", 1.5, null] });
         assert_eq!(json_size(&value), serde_json::to_vec(&value).unwrap().len());
+    }
+
+    #[test]
+    fn more_is_asked_for_while_it_goes_quickly() {
+        let reach = Reach::on(&Url::Postgres(String::new()));
+        let after = |ms: Option<u64>| {
+            reach.note(ms.map(Duration::from_millis));
+            reach.rows()
+        };
+        assert_eq!([20, 40, 80].map(|ms| after(Some(ms))), [1_000, 2_000, 2_000]);
+        assert_eq!([Some(150), Some(250), Some(20), None].map(after), [2_000, 500, 1_000, 500]);
+        let embedded = Reach::on(&Url::Sqlite("reveille.db".into()));
+        embedded.note(Some(Duration::ZERO));
+        assert_eq!(embedded.rows(), BATCH);
     }
 }

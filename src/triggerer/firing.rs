@@ -3,9 +3,13 @@
 //! What was found is kept until it is stored, through any outage. Evidence needs no lease, and is stored even when this
 //! life turns out to be over; a verdict is given only while the replica is neither parked nor gone.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use reveille_trigger::{Event, Outcome, Receipt};
 use tokio::sync::mpsc;
 
@@ -27,6 +31,9 @@ use crate::{
 /// How many bad ends one transaction takes.
 const AT_ONCE: usize = 50;
 
+/// How many transactions are under way at once while there is more than one takes.
+const AT_A_TIME: usize = 3;
+
 /// How soon a parked replica looks again whether it may give its verdicts.
 const PARKED: Duration = Duration::from_millis(100);
 
@@ -37,6 +44,7 @@ pub(super) struct Firing {
     holdings: Arc<Holdings>,
     doubt: Arc<Doubt>,
     tally: Tally,
+    outage: Mutex<Outage>,
 }
 
 impl Firing {
@@ -48,37 +56,56 @@ impl Firing {
         doubt: Arc<Doubt>,
         tally: Tally,
     ) -> Self {
-        Self { clock, presence, home, holdings, doubt, tally }
+        let outage = Mutex::new(Outage::of("firing", &clock));
+        Self { clock, presence, home, holdings, doubt, tally, outage }
     }
 
-    /// Commits until nothing more can come.
+    /// Commits until nothing more can come: one batch at a time, of whatever was found meanwhile, and several while there is
+    /// more than a batch.
     pub(super) async fn run(self, mut findings: mpsc::Receiver<Finding>) {
-        let mut outage = Outage::of("firing", &self.clock);
+        let mut under_way = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(BATCH);
-        while findings.recv_many(&mut batch, BATCH).await > 0 {
-            let (mut evidence, mut judged, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-            for finding in batch.drain(..) {
-                match &finding.what {
-                    What::Fire(event) if is_evidence(event) => evidence.push(finding),
-                    What::Fire(_) => judged.push(finding),
-                    What::Fail(_) => fails.push(finding),
-                    What::Sleep { .. } => sleeps.push(finding),
-                }
+        loop {
+            let may_begin = under_way.is_empty() || (under_way.len() < AT_A_TIME && findings.len() >= BATCH);
+            tokio::select! {
+                count = findings.recv_many(&mut batch, BATCH), if may_begin => match count {
+                    0 => break,
+                    _ => under_way.push(self.commit(std::mem::take(&mut batch))),
+                },
+                Some(()) = under_way.next() => {}
             }
-            fails.extend(self.fire(evidence, &mut outage).await);
-            if !judged.is_empty() {
-                // Of one that is gone they are refused, and given back.
-                self.may_judge().await;
-                fails.extend(self.fire(judged, &mut outage).await);
-            }
-            self.fail(fails, &mut outage).await;
-            self.release(sleeps, &mut outage).await;
-            self.presence.set_running(self.holdings.len());
         }
+        while under_way.next().await.is_some() {}
+    }
+
+    async fn commit(&self, batch: Vec<Finding>) {
+        let (mut evidence, mut judged, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for finding in batch {
+            match &finding.what {
+                What::Fire(event) if is_evidence(event) => evidence.push(finding),
+                What::Fire(_) => judged.push(finding),
+                What::Fail(_) => fails.push(finding),
+                What::Sleep { .. } => sleeps.push(finding),
+            }
+        }
+        fails.extend(self.fire(evidence).await);
+        if !judged.is_empty() {
+            // Of one that is gone they are refused, and given back.
+            self.may_judge().await;
+            fails.extend(self.fire(judged).await);
+        }
+        self.fail(fails).await;
+        self.release(sleeps).await;
+        self.presence.set_running(self.holdings.len());
+    }
+
+    /// Takes note of how a transaction went: of an outage all of them speak as one.
+    fn note<T>(&self, outcome: &Result<T>) -> Option<Duration> {
+        self.outage.lock().expect("nothing panics while it is held").note(outcome)
     }
 
     /// Fires; answers with what cannot be stored, as bad ends.
-    async fn fire(&self, fires: Vec<Finding>, outage: &mut Outage) -> Vec<Finding> {
+    async fn fire(&self, fires: Vec<Finding>) -> Vec<Finding> {
         let mut unstorable = Vec::new();
         let mut parts = vec![fires];
         while let Some(part) = parts.pop() {
@@ -89,12 +116,12 @@ impl Firing {
             let fired = self.home.fire(batch).await;
             match fired {
                 Ok(receipts) => {
-                    outage.note(&Ok(()));
+                    self.note(&Ok(()));
                     self.settled(part, &receipts);
                 }
                 Err(error) if error.is_outage() => {
                     let is_late = error.is_late() && part.len() > 1;
-                    let backoff = outage.note::<()>(&Err(error)).unwrap_or_default();
+                    let backoff = self.note::<()>(&Err(error)).unwrap_or_default();
                     self.clock.sleep(backoff).await;
                     if is_late {
                         parts.extend(halves(part));
@@ -162,7 +189,7 @@ impl Firing {
         });
     }
 
-    async fn fail(&self, fails: Vec<Finding>, outage: &mut Outage) {
+    async fn fail(&self, fails: Vec<Finding>) {
         if fails.is_empty() {
             return;
         }
@@ -180,12 +207,12 @@ impl Firing {
         while fails.peek().is_some() {
             let part: Vec<Finding> = fails.by_ref().take(AT_ONCE).collect();
             let verdicts: Vec<Verdict> = part.iter().filter_map(verdict).collect();
-            self.persist(outage, || self.home.fail(verdicts.clone())).await;
+            self.persist(|| self.home.fail(verdicts.clone())).await;
             self.let_go(part);
         }
     }
 
-    async fn release(&self, sleeps: Vec<Finding>, outage: &mut Outage) {
+    async fn release(&self, sleeps: Vec<Finding>) {
         if sleeps.is_empty() {
             return;
         }
@@ -194,7 +221,7 @@ impl Firing {
             What::Fire(_) | What::Fail(_) => None,
         };
         let batch: Vec<_> = sleeps.iter().filter_map(given_back).collect();
-        let released = self.persist(outage, || self.home.release(&batch)).await;
+        let released = self.persist(|| self.home.release(&batch)).await;
         if released.is_some_and(|released| released < batch.len()) {
             // Some may still be mine, and are run by nobody.
             self.doubt.raise();
@@ -203,10 +230,10 @@ impl Firing {
     }
 
     /// Tries until it is stored, while this life may decide anything: what only a holder may say is dropped when it is over.
-    async fn persist<T, S: Future<Output = Result<T>>>(&self, outage: &mut Outage, store: impl Fn() -> S) -> Option<T> {
+    async fn persist<T, S: Future<Output = Result<T>>>(&self, store: impl Fn() -> S) -> Option<T> {
         while self.may_judge().await {
             let stored = store().await;
-            match (outage.note(&stored), stored) {
+            match (self.note(&stored), stored) {
                 (_, Ok(done)) => return Some(done),
                 (_, Err(error)) if !error.is_outage() => {
                     tracing::error!("a bad end cannot be stored, others will find it: {}", error.chain());

@@ -64,6 +64,7 @@ pub(super) struct Hold {
 
 /// One of them.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says another thing")]
 pub(super) struct Holding {
     pub(super) fence: Fence,
     pub(super) number: u64,

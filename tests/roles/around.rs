@@ -13,6 +13,7 @@ use std::{
 use reveille::{
     NewTask, defer, done, done_with,
     http::Http,
+    store::replica,
     trigger::{Answer, Config, Context, Error, Event, Spacing, Trigger, async_trait, typetag},
     triggerer::Settings,
     worker,
@@ -145,9 +146,10 @@ both!(
             tasks.push(task().when(defer(trigger.every(Duration::from_secs(2)))));
         }
         let tasks = stage.store.enqueue_all(tasks).await.unwrap();
-        // They have waited, and been checked, for a minute.
-        let aged = "update reveille_trigger set since = since - 60000, wake_at = wake_at - 60000 where task_id <> $1 and spec <> $2";
-        stage.meddle(aged, uuid::Uuid::nil(), b"").await;
+        let before = stage.silent(replica::Role::Triggerer, "before").await;
+        stage.alter("update reveille_trigger set holder = $1", &[before.0]).await;
+        let left = "update reveille_replica set gone_at = seen_at, gone_why = 'left' where incarnation = $1";
+        stage.alter(left, &[before.0]).await;
         let _triggerer = stage.triggerer(patient::triggerer()).await;
         for task in tasks {
             stage.succeeded(task).await;
