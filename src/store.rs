@@ -33,13 +33,15 @@ mod enqueue;
 mod failure;
 mod hosts;
 mod migrate;
+mod pooled;
+mod sessions;
 pub(crate) mod wait;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Database, PgConnection, PgPool, Postgres, SqliteConnection, SqlitePool, pool::PoolConnection};
+use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
 pub(crate) use self::batch::{Reach, halves, json_size, parts};
 pub use self::{
@@ -50,7 +52,13 @@ pub use self::{
     migrate::{migrations, pending_migrations},
     wait::Wait,
 };
-use self::{hosts::Hosts, wake::Wake, writer::Writer};
+use self::{
+    hosts::Hosts,
+    pooled::Pooled,
+    sessions::{READING, Sessions, WRITING},
+    wake::Wake,
+    writer::Writer,
+};
 use crate::{
     clock::Clock,
     error::{Error, Result},
@@ -184,9 +192,7 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx> {
         match &self.0.pool {
             Pool::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin().await?)),
-            Pool::Postgres(pool, hosts) => {
-                Ok(Tx::Postgres(self.begin_on(pool, hosts, "begin isolation level read committed").await?))
-            }
+            Pool::Postgres(pool, hosts) => self.begin_on(pool, hosts, WRITING).await,
         }
     }
 
@@ -196,20 +202,20 @@ impl Store {
     /// If no connection can be had in time.
     pub async fn read(&self) -> Result<Tx> {
         match &self.0.pool {
-            Pool::Sqlite { readers, .. } => Ok(Tx::SqliteReader(Pooled::begin(readers, "begin").await?)),
-            Pool::Postgres(pool, hosts) => {
-                Ok(Tx::Postgres(self.begin_on(pool, hosts, "begin isolation level repeatable read read only").await?))
-            }
+            Pool::Sqlite { readers, .. } => Ok(Tx::SqliteReader(Pooled::<Sqlite>::begin(readers).await?)),
+            Pool::Postgres(pool, hosts) => self.begin_on(pool, hosts, READING).await,
         }
     }
 
     /// Begins on the primary, and if another host has become that, there.
-    async fn begin_on(&self, pool: &PgPool, hosts: &Hosts, how: &'static str) -> Result<Pooled<Postgres>> {
+    async fn begin_on(&self, pool: &PgPool, hosts: &Hosts, how: &'static str) -> Result<Tx> {
+        let sessions = hosts.sessions();
+        let begun = |pooled| Tx::Postgres(pooled, sessions.clone());
         if !hosts.are_several() {
-            return Pooled::begin(pool, how).await;
+            return Pooled::<Postgres>::begin(pool, sessions, how).await.map(begun);
         }
-        if let Ok(Ok(pooled)) = tokio::time::timeout(FOLLOW, Pooled::begin_on_primary(pool, how)).await {
-            return Ok(pooled);
+        if let Ok(Ok(pooled)) = tokio::time::timeout(FOLLOW, Pooled::begin_on_primary(pool, sessions, how)).await {
+            return Ok(begun(pooled));
         }
         // One looks for all.
         if let Ok(_following) = self.0.following.try_lock() {
@@ -218,7 +224,7 @@ impl Store {
         } else {
             drop(self.0.following.lock().await);
         }
-        Pooled::begin_on_primary(pool, how).await
+        Pooled::begin_on_primary(pool, sessions, how).await.map(begun)
     }
 
     /// Runs a body in a transaction that only reads, bounded in time.
@@ -288,9 +294,9 @@ pub enum Tx {
     /// On SQLite, holding the one writer.
     Sqlite(writer::Turn),
     /// On SQLite, reading only.
-    SqliteReader(Pooled<sqlx::Sqlite>),
-    /// On PostgreSQL.
-    Postgres(Pooled<Postgres>),
+    SqliteReader(Pooled<Sqlite>),
+    /// On PostgreSQL, in a session that may be shared.
+    Postgres(Pooled<Postgres>, Sessions),
 }
 
 impl Tx {
@@ -299,7 +305,7 @@ impl Tx {
         match self {
             Self::Sqlite(turn) => Db::Sqlite(turn.connection()),
             Self::SqliteReader(pooled) => Db::Sqlite(&mut pooled.connection),
-            Self::Postgres(pooled) => Db::Postgres(&mut pooled.connection),
+            Self::Postgres(pooled, _) => Db::Postgres(&mut pooled.connection),
         }
     }
 
@@ -311,54 +317,7 @@ impl Tx {
         match self {
             Self::Sqlite(turn) => turn.commit().await,
             Self::SqliteReader(pooled) => pooled.commit().await,
-            Self::Postgres(pooled) => pooled.commit().await,
-        }
-    }
-}
-
-/// A pooled connection in a transaction. Unless that is committed, dropping it closes the connection: it serves as a
-/// rollback, and after a time-out the connection's state is anybody's guess.
-#[derive(Debug)]
-pub struct Pooled<D: Database> {
-    connection: PoolConnection<D>,
-    committed: bool,
-}
-
-impl<D: Database> Pooled<D>
-where
-    for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
-    D::Arguments: sqlx::IntoArguments<D>,
-{
-    async fn begin(pool: &sqlx::Pool<D>, how: &'static str) -> Result<Self> {
-        let connection = pool.acquire().await.map_err(doing("connecting"))?;
-        let mut pooled = Self { connection, committed: false };
-        sqlx::query::<D>(how).execute(&mut *pooled.connection).await.map_err(doing("beginning a transaction"))?;
-        Ok(pooled)
-    }
-
-    async fn commit(mut self) -> Result<()> {
-        sqlx::query::<D>("commit").execute(&mut *self.connection).await.map_err(doing("committing"))?;
-        self.committed = true;
-        Ok(())
-    }
-}
-
-impl Pooled<Postgres> {
-    /// Refuses a server that has become a standby, and closes the connection.
-    async fn begin_on_primary(pool: &PgPool, how: &'static str) -> Result<Self> {
-        let mut pooled = Self::begin(pool, how).await?;
-        if hosts::is_in_recovery(&mut pooled.connection).await.map_err(doing("beginning a transaction"))? {
-            let source = std::io::Error::other("the server is in recovery");
-            return Err(Error::Outage { doing: "beginning a transaction", source: Box::new(source) });
-        }
-        Ok(pooled)
-    }
-}
-
-impl<D: Database> Drop for Pooled<D> {
-    fn drop(&mut self) {
-        if !self.committed {
-            self.connection.close_on_drop();
+            Self::Postgres(pooled, sessions) => pooled.commit(&sessions).await,
         }
     }
 }

@@ -27,6 +27,10 @@ pub(super) struct Flags {
     #[arg(help = "sqlite:FILE or postgres://USER@HOST/NAME [default: sqlite:reveille.db]")]
     database_url: Option<Url>,
 
+    /// Whether a pooler in transaction mode stands before the database [default: false]
+    #[arg(long, global = true, value_name = "BOOL", hide_short_help = true)]
+    database_pooler: Option<bool>,
+
     /// The key that seals what is stored [default: reveille.key, beside the database]
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -67,6 +71,7 @@ impl Flags {
         let mut words = vec![argument(&std::env::args().next().unwrap_or_else(|| "reveille".to_owned()))];
         words.extend(self.config.as_ref().map(|file| format!("--config {}", path(file))));
         words.extend(self.database_url.as_ref().map(|url| format!("--database-url {}", argument(&url.to_string()))));
+        words.extend(self.database_pooler.map(|pooler| format!("--database-pooler {pooler}")));
         words.extend(self.key_file.as_ref().map(|file| format!("--key-file {}", path(file))));
         words.join(" ")
     }
@@ -94,6 +99,10 @@ impl App {
             2.. => Some("reveille=trace,debug".to_owned()),
         };
         config.database_url = flags.database_url.unwrap_or(config.database_url);
+        config.database_pooler = flags.database_pooler.unwrap_or(config.database_pooler);
+        if config.database_pooler {
+            config.database_url = config.database_url.behind_pooler()?;
+        }
         config.key_file = flags.key_file.or(config.key_file);
         config.payload_limit = flags.payload_limit.unwrap_or(config.payload_limit);
         config.log = flags.log.or(verbose).unwrap_or(config.log);

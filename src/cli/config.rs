@@ -37,6 +37,7 @@ const DROP: Duration = Duration::from_secs(2);
 pub(super) struct Config {
     #[serde(deserialize_with = "parsed")]
     pub(super) database_url: Url,
+    pub(super) database_pooler: bool,
     pub(super) key_file: Option<PathBuf>,
     pub(super) payload_limit: NonZeroUsize,
     pub(super) log: String,
@@ -103,6 +104,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             database_url: Url::Sqlite("reveille.db".into()),
+            database_pooler: false,
             key_file: None,
             payload_limit: NonZeroUsize::new(1 << 20).expect("1 MiB is not 0"),
             log: DEFAULT_FILTER.to_owned(),
@@ -304,6 +306,7 @@ mod tests {
             "queues" | "names" => "a,b",
             "lease" | "drain" => "1m",
             "kept" => "3d",
+            "database_pooler" => "true",
             "deferrable" => "false",
             _ => "77",
         };

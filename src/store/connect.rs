@@ -9,13 +9,20 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, PgPool, SqliteConnection,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres, SqliteConnection,
     error::DatabaseError,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Db, Inner, Pool, Store, doing, each, hosts::Hosts, migrate, wake::Wake, writer::Writer};
+use super::{
+    Db, Inner, Pool, Pooled, Store, doing, each,
+    hosts::Hosts,
+    migrate,
+    sessions::{self, WRITING},
+    wake::Wake,
+    writer::Writer,
+};
 use crate::{
     clock::Clock,
     error::{Error, Result},
@@ -100,15 +107,27 @@ impl Url {
     }
 
     pub(super) fn postgres_hosts(text: &str) -> Result<Hosts> {
-        let ours = |options: PgConnectOptions| {
-            options.application_name("reveille").disable_statement_logging().options([
-                ("statement_timeout", "5s"),
-                // Short statements are estimated as long ones: compiling a claim took ten times as long as running it.
-                ("jit", "off"),
-                ("idle_in_transaction_session_timeout", "10s"),
-            ])
-        };
-        Ok(Hosts::of(text)?.map(ours))
+        let ours = |options: PgConnectOptions| options.application_name("reveille").disable_statement_logging();
+        Ok(Hosts::of(text)?.map(ours).with(&[
+            ("statement_timeout", "5s"),
+            // Short statements are estimated as long ones: compiling a claim took ten times as long as running it.
+            ("jit", "off"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ]))
+    }
+
+    /// The same database, declared to be behind a pooler.
+    ///
+    /// # Errors
+    /// If it is a file.
+    pub fn behind_pooler(self) -> Result<Self> {
+        match self {
+            Self::Sqlite(_) => Err(Error::Invalid(format!(
+                "{self} is a file, and no pooler stands before it: leave database_pooler out"
+            ))),
+            Self::Postgres(text) if text.contains('?') => Ok(Self::Postgres(format!("{text}&pooler=true"))),
+            Self::Postgres(text) => Ok(Self::Postgres(format!("{text}?pooler=true"))),
+        }
     }
 }
 
@@ -230,15 +249,16 @@ impl Pool {
                     .connect_with(primary)
                     .await
                     .map_err(|error| unreachable(&options.url, error))?;
-                check_postgres(&pool, &options.url).await?;
+                check_postgres(&pool, &hosts, &options.url).await?;
                 Ok(Self::Postgres(pool, hosts))
             }
         }
     }
 }
 
-fn unreachable(url: &Url, error: sqlx::Error) -> Error {
+pub(super) fn unreachable(url: &Url, error: sqlx::Error) -> Error {
     match error {
+        refusal if sessions::is_poolers_refusal(&refusal) => undeclared(url),
         sqlx::Error::Database(refusal) if matches!(url, Url::Sqlite(_)) => match sqlite_code(&*refusal) {
             8 => read_only(url),
             14 => Error::Unusable(format!("cannot open {url}: is it a file that this user may read and write?")),
@@ -275,12 +295,28 @@ pub(super) fn sqlite_code(refusal: &dyn DatabaseError) -> i32 {
     refusal.code().and_then(|code| code.parse::<i32>().ok()).map_or(0, |code| code & 0xff)
 }
 
-async fn check_postgres(pool: &PgPool, url: &Url) -> Result<()> {
-    let mut connection = pool.acquire().await.map_err(doing("connecting"))?;
+/// Refuses sessions that were not begun as we asked, where they should be our own.
+pub(super) async fn check_sessions(c: &mut PgConnection, hosts: &Hosts, url: &Url) -> Result<()> {
+    match hosts.sessions().are_as_declared(c).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(undeclared(url)),
+        Err(error) => Err(doing("checking the session")(error)),
+    }
+}
+
+fn undeclared(url: &Url) -> Error {
+    Error::Unusable(format!(
+        "{url} is behind a pooler that was not declared, or gives sessions no options: add pooler=true to the parameters of the URL, or set database_pooler"
+    ))
+}
+
+async fn check_postgres(pool: &PgPool, hosts: &Hosts, url: &Url) -> Result<()> {
+    check_sessions(&mut *pool.acquire().await.map_err(doing("connecting"))?, hosts, url).await?;
+    let mut tx = Pooled::<Postgres>::begin(pool, hosts.sessions(), WRITING).await?;
     let (version, in_recovery, read_only): (i32, bool, bool) = sqlx::query_as(
         "select current_setting('server_version_num')::integer, pg_is_in_recovery(), current_setting('transaction_read_only')::boolean",
     )
-    .fetch_one(&mut *connection)
+    .fetch_one(&mut *tx.connection)
     .await
     .map_err(doing("checking the server"))?;
     if version < OLDEST_POSTGRES {
@@ -300,5 +336,6 @@ async fn check_postgres(pool: &PgPool, url: &Url) -> Result<()> {
             "{url} is read-only: connect to the primary, or unset default_transaction_read_only for this user"
         )));
     }
-    migrate::check(&mut Db::Postgres(&mut connection), url).await
+    migrate::check(&mut Db::Postgres(&mut tx.connection), url).await?;
+    tx.commit(hosts.sessions()).await
 }

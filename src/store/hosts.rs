@@ -13,37 +13,60 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 
+use super::sessions::Sessions;
 use crate::error::{Error, Result};
 
 /// How long one of several hosts may take to let us in before the next is tried: one that is off answers nothing.
 const TRY: Duration = Duration::from_secs(1);
 
-/// How to reach each host of a URL, in its order.
+/// How to reach each host of a URL, in its order, and what sessions are had there.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     each: Vec<PgConnectOptions>,
     /// Which is tried first: the one that took writes last, or the one after that which somebody is trying, so that whoever
     /// gives up before its time is over begins with another the next time.
     first: Arc<AtomicUsize>,
+    sessions: Sessions,
 }
 
 impl Hosts {
     /// Reads a URL.
     pub(super) fn of(text: &str) -> Result<Self> {
-        let (text, attributes) = without(text, "target_session_attrs");
-        if let Some(attributes) = attributes.filter(|attributes| !["read-write", "primary"].contains(attributes)) {
+        let (text, attributes) = without(text, |name| name == "target_session_attrs");
+        if let Some(attributes) = attributes.filter(|it| !["read-write", "primary"].contains(&it.as_str())) {
             return Err(Error::Invalid(format!(
                 "the database URL asks for a server that is {attributes}: only one that takes writes can be used, so say target_session_attrs=read-write or nothing"
             )));
         }
-        let options = |text: &String| {
-            PgConnectOptions::from_str(text)
-                .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))
+        let (text, pooler) = without(&text, |name| name == "pooler");
+        let (each, sessions) = match pooler.as_deref() {
+            None | Some("false") => (each_of(&text)?, Sessions::Own),
+            Some("true") => behind_pooler(&text)?,
+            Some(other) => {
+                return Err(Error::Invalid(format!(
+                    "the database URL says pooler={other}: write pooler=true if there is one, or leave it out"
+                )));
+            }
         };
-        let each = one_each(&text).iter().map(options).collect::<Result<_>>()?;
-        Ok(Self { each, first: Arc::default() })
+        Ok(Self { each, first: Arc::default(), sessions })
+    }
+
+    /// What sessions are had there.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Each with these settings: of the session where that is our own, else of each transaction.
+    pub(super) fn with<V: std::fmt::Display + Clone>(mut self, settings: &[(&str, V)]) -> Self {
+        if self.sessions.are_shared() {
+            for (name, value) in settings {
+                self.sessions.set(name, value);
+            }
+            return self;
+        }
+        self.map(|options| options.options(settings.iter().cloned()))
     }
 
     /// Whether there is a choice.
@@ -117,7 +140,30 @@ async fn try_one(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error
 
 /// Whether a server follows another, and takes no writes.
 pub(super) async fn is_in_recovery(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await
+    sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(connection).await?.try_get(0)
+}
+
+/// How to reach each host of a URL.
+fn each_of(text: &str) -> Result<Vec<PgConnectOptions>> {
+    let options = |text: &String| {
+        PgConnectOptions::from_str(text)
+            .map_err(|error| Error::Invalid(format!("the database URL does not read: {error}")))
+    };
+    one_each(text).iter().map(options).collect()
+}
+
+/// The same where a pooler stands there, which refuses what it cannot hold each session to: what a session would be told
+/// as it begins is for each transaction.
+fn behind_pooler(text: &str) -> Result<(Vec<PgConnectOptions>, Sessions)> {
+    let sessions = Sessions::shared(each_of(text)?[0].get_options().unwrap_or_default())?;
+    let (text, _) = without(text, is_option);
+    let each: Vec<_> = each_of(&text)?.into_iter().map(|options| options.extra_float_digits(None)).collect();
+    if each[0].get_options().is_some() {
+        return Err(Error::Invalid(
+            "PGOPTIONS is set, and a pooler passes no options on: unset it, and write settings in the database URL, as options[search_path]=reveille".to_owned(),
+        ));
+    }
+    Ok((each, sessions))
 }
 
 /// The URL once for each host that it names.
@@ -131,11 +177,17 @@ fn one_each(text: &str) -> Vec<String> {
     hosts.split(',').map(|host| format!("{scheme}://{at}{host}{path}")).collect()
 }
 
-/// The URL without one of its parameters, and what that was.
-fn without<'a>(text: &'a str, parameter: &str) -> (String, Option<&'a str>) {
+/// Whether a parameter of a URL is about what a session is told as it begins.
+fn is_option(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == "options" || name.starts_with("options[") || name.starts_with("options%5b")
+}
+
+/// The URL without the parameters of some name, and what the first of them was.
+fn without(text: &str, named: impl Fn(&str) -> bool) -> (String, Option<String>) {
     let Some((before, query)) = text.split_once('?') else { return (text.to_owned(), None) };
-    let is_it = |pair: &&str| pair.split_once('=').is_some_and(|(name, _)| name == parameter);
-    let value = query.split('&').find(is_it).and_then(|pair| pair.split_once('=')).map(|(_, value)| value);
+    let is_it = |pair: &&str| pair.split_once('=').is_some_and(|(name, _)| named(name));
+    let value = query.split('&').find(is_it).and_then(|pair| pair.split_once('=')).map(|(_, value)| value.to_owned());
     let others = query.split('&').filter(|pair| !is_it(pair)).collect::<Vec<_>>().join("&");
     let separator = if others.is_empty() { "" } else { "?" };
     (format!("{before}{separator}{others}"), value)
@@ -166,6 +218,22 @@ mod tests {
             assert_eq!((options.get_username(), options.get_database()), ("me", Some("app")));
             assert_eq!(options.get_options(), Some("-c search_path=mine"));
         }
+    }
+
+    #[test]
+    fn a_pooler_is_declared_in_the_url_and_told_nothing_that_it_refuses() {
+        let hosts = Hosts::of("postgres://me@one,two/app?pooler=true&options%5Bsearch_path%5D=mine&sslmode=disable");
+        let hosts = hosts.unwrap().with(&[("jit", "off")]);
+        assert_eq!(
+            hosts.sessions().beginning("begin"),
+            "begin; select set_config('search_path', 'mine', true), set_config('jit', 'off', true)"
+        );
+        assert!(hosts.iter().all(|options| options.get_options().is_none()), "{hosts:?}");
+        let without_one = Hosts::of("postgres://me@one/app?pooler=false").unwrap().with(&[("jit", "off")]);
+        assert_eq!(without_one.sessions().beginning("begin"), "begin");
+        assert_eq!(without_one.at(0).get_options(), Some("-c jit=off"));
+        let refused = Hosts::of("postgres://me@one/app?pooler=session").unwrap_err();
+        assert!(refused.to_string().contains("write pooler=true"), "{refused}");
     }
 
     #[test]

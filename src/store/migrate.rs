@@ -3,11 +3,16 @@
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Connection, SqliteConnection,
+    AssertSqlSafe, Connection, SqliteConnection,
     migrate::{MigrateError, Migrator},
 };
 
-use super::{Db, Url, connect::sqlite_code, doing, each};
+use super::{
+    Db, Url,
+    connect::{check_sessions, sqlite_code, unreachable},
+    doing, each,
+    sessions::WRITING,
+};
 use crate::{
     clock::Clock,
     error::{Error, Result},
@@ -45,13 +50,15 @@ fn migrator_of(url: &Url) -> &'static Migrator {
 fn migrator(url: &Url) -> Migrator {
     let of = migrator_of(url);
     // What it may not know is judged before.
-    let mut own = Migrator { migrations: of.migrations.clone(), ignore_missing: true, ..Migrator::DEFAULT };
+    let mut own =
+        Migrator { migrations: of.migrations.clone(), ignore_missing: true, locking: false, ..Migrator::DEFAULT };
     own.dangerous_set_table_name(APPLIED);
     own
 }
 
 impl super::Store {
-    /// Applies what is missing; answers the versions that were. Safe to run from several processes at once.
+    /// Applies what is missing, all or nothing; answers the versions that were. Safe to run from several processes at
+    /// once.
     ///
     /// # Errors
     /// If the database is out of reach, refuses, or is too new for this binary.
@@ -73,11 +80,20 @@ impl super::Store {
                 Ok(pending)
             }
             Url::Postgres(text) => {
-                let hosts = Url::postgres_hosts(text)?
-                    .map(|options| options.options([("statement_timeout", "0"), ("lock_timeout", LOCK_TIME_OUT)]));
-                let (mut connection, _) = hosts.connect().await.map_err(doing("connecting"))?;
-                let pending = pending_migrations(&mut Db::Postgres(&mut connection), url).await?;
-                migrator(url).run_direct(None, &mut connection, false).await.map_err(migrating)?;
+                let hosts =
+                    Url::postgres_hosts(text)?.with(&[("statement_timeout", "0"), ("lock_timeout", LOCK_TIME_OUT)]);
+                let (mut connection, _) = hosts.connect().await.map_err(|error| unreachable(url, error))?;
+                check_sessions(&mut connection, &hosts, url).await?;
+                let sessions = hosts.sessions();
+                let begin = AssertSqlSafe(sessions.beginning(WRITING));
+                let mut tx = connection.begin_with(begin).await.map_err(doing("locking the database"))?;
+                // Not one of the session, which may be shared: it goes with the transaction.
+                let lock = "select pg_advisory_xact_lock(hashtextextended('reveille_migration', 0))";
+                sqlx::query(lock).execute(&mut *tx).await.map_err(doing("locking the database"))?;
+                let pending = pending_migrations(&mut Db::Postgres(&mut tx), url).await?;
+                migrator(url).run_direct(None, &mut *tx, false).await.map_err(migrating)?;
+                sessions.tidy(&mut tx).await.map_err(doing("migrating"))?;
+                tx.commit().await.map_err(doing("migrating"))?;
                 connection.close().await.map_err(doing("migrating"))?;
                 Ok(pending)
             }

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Options, Store, Url, doing};
+use super::{Options, Store, Url, connect::unreachable, doing, sessions::WRITING};
 use crate::{
     error::{Error, Result},
     vault::Vault,
@@ -77,6 +77,16 @@ impl Scratch {
         }
     }
 
+    /// The schema that it is, if it is one.
+    pub fn schema(&self) -> Option<&str> {
+        self.schema.as_ref().map(|schema| schema.name.as_str())
+    }
+
+    /// The server that it is a schema on, if it is one.
+    pub fn server_url(&self) -> Option<&str> {
+        self.schema.as_ref().map(|schema| schema.server.as_str())
+    }
+
     /// A folder that goes with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -106,8 +116,10 @@ impl Scratch {
 
 impl Schema {
     async fn run(&self, text: String) -> Result<()> {
-        let (mut connection, _) = Url::postgres_hosts(&self.server)?.connect().await.map_err(doing("connecting"))?;
-        let done = sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await;
+        let url = Url::Postgres(self.server.clone());
+        let connected = Url::postgres_hosts(&self.server)?.connect().await;
+        let (mut connection, _) = connected.map_err(|error| unreachable(&url, error))?;
+        let done = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await;
         done.map_err(|error| match error {
             sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code == "42501") => {
                 Error::Unusable(format!("this user may not make a schema: {refusal}"))
@@ -127,12 +139,16 @@ pub async fn run_elsewhere(url: &Url, statement: &'static str) -> Result<()> {
         Url::Sqlite(path) => {
             let mut connection =
                 Url::sqlite_options(path, true).connect().await.map_err(doing("opening a file of somebody else's"))?;
-            sqlx::query(statement).execute(&mut connection).await.map_err(doing("writing as somebody else"))?;
+            sqlx::raw_sql(statement).execute(&mut connection).await.map_err(doing("writing as somebody else"))?;
             connection.close().await
         }
         Url::Postgres(text) => {
-            let (mut connection, _) = Url::postgres_hosts(text)?.connect().await.map_err(doing("connecting"))?;
-            sqlx::query(statement).execute(&mut connection).await.map_err(doing("writing as somebody else"))?;
+            let hosts = Url::postgres_hosts(text)?;
+            let (mut connection, _) = hosts.connect().await.map_err(doing("connecting"))?;
+            let writing = doing("writing as somebody else");
+            hosts.sessions().begin(&mut connection, WRITING).await.map_err(&writing)?;
+            sqlx::raw_sql(statement).execute(&mut connection).await.map_err(&writing)?;
+            hosts.sessions().commit(&mut connection).await.map_err(&writing)?;
             connection.close().await
         }
     }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgConnection, PgExecutor, PgPool, postgres::PgListener};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor, PgPool, postgres::PgListener};
 use tokio::sync::{Notify, futures::OwnedNotified};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -141,9 +141,13 @@ impl Store {
         }
     }
 
-    /// Passes hints on between processes until stopped. On SQLite there is nothing to do: other processes poll.
+    /// Passes hints on between processes until stopped. On SQLite there is nothing to do: other processes poll. So do
+    /// those behind a pooler, whose sessions would hear what others listen for; they tell what they know all the same.
     pub async fn relay(&self, stop: CancellationToken) {
-        let Pool::Postgres(pool, _) = &self.0.pool else { return };
+        let Pool::Postgres(pool, hosts) = &self.0.pool else { return };
+        if hosts.sessions().are_shared() {
+            return self.relay_out(pool, &stop).await;
+        }
         tokio::join!(self.relay_out(pool, &stop), self.relay_in(pool, &stop));
     }
 
@@ -208,7 +212,8 @@ impl Store {
 
 async fn notify(by: impl PgExecutor<'_>, payload: &str) -> Result<()> {
     super::within("telling the other replicas", async {
-        let told = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(by);
+        // Of letters, digits and dashes; a simple query, which prepares nothing in a session that may be shared.
+        let told = sqlx::raw_sql(AssertSqlSafe(format!("notify {CHANNEL}, '{payload}'"))).execute(by);
         told.await.map(drop).map_err(doing("telling the other replicas"))
     })
     .await

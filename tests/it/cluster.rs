@@ -83,7 +83,7 @@ impl Cluster {
 
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let owner = std::env::var("TEST_POSTGRES_USER").ok().map(|user| (id("-u", &user), id("-g", &user)));
+        let owner = owner();
         if let Some((user, group)) = owner {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
         }
@@ -120,6 +120,11 @@ impl Drop for Cluster {
         let stopped = self.command("pg_ctl", &["stop", "--mode=immediate", "--pgdata=data"]).status();
         assert!(stopped.unwrap().success() || std::thread::panicking(), "the server did not stop");
     }
+}
+
+/// The numbers of the user and the group that run servers, if we may not.
+pub(crate) fn owner() -> Option<(u32, u32)> {
+    std::env::var("TEST_POSTGRES_USER").ok().map(|user| (id("-u", &user), id("-g", &user)))
 }
 
 /// A number of a user of this system.

@@ -24,6 +24,7 @@ mod inside;
 mod limits;
 mod lost;
 mod parking;
+mod pooling;
 mod presence;
 mod processes;
 mod secrets;

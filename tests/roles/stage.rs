@@ -9,6 +9,7 @@ mod cluster;
 mod gate;
 mod ground;
 mod log;
+mod pooler;
 mod proxy;
 mod reach;
 mod role;
@@ -16,7 +17,7 @@ mod script;
 mod scripted;
 mod time;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use reveille::{
@@ -41,6 +42,7 @@ pub(crate) use self::{
     cluster::Cluster,
     gate::Gate,
     log::logged,
+    pooler::{Lent, Pooler},
     proxy::Proxy,
     role::{LEASE, Role, patient, quick},
     script::{Anchored, Crowd, Hasty, Kind, Plain, Script},
@@ -82,6 +84,13 @@ pub(crate) async fn run_with_standby(test: impl AsyncFnOnce(Stage)) {
     play(Ground::pair().await, test).await;
 }
 
+/// Runs one test through a pooler, where there is one to start.
+pub(crate) async fn run_behind_pooler(test: impl AsyncFnOnce(Stage)) {
+    if !Pooler::is_missing() {
+        play(Ground::pooled().await, test).await;
+    }
+}
+
 async fn play(ground: Ground, test: impl AsyncFnOnce(Stage)) {
     log::listen();
     let stage = Stage::new(ground).await;
@@ -105,6 +114,11 @@ impl Stage {
     /// The server, if it is this test's own.
     pub(crate) fn server(&self) -> &Cluster {
         self.home.server()
+    }
+
+    /// What everybody goes through.
+    pub(crate) fn pooler(&self) -> &Pooler {
+        self.home.pooler()
     }
 
     /// The primary ends at once, and its standby takes its place.
@@ -136,7 +150,21 @@ impl Stage {
 
     /// A store that sees the database through a proxy.
     pub(crate) async fn through(&self, proxy: &Proxy) -> Store {
-        open(proxy.url(), Clock::system(), &self.folder).await
+        self.at(proxy.url()).await
+    }
+
+    /// A store that reaches the database by this URL.
+    pub(crate) async fn at(&self, url: Url) -> Store {
+        open(url, Clock::system(), &self.folder).await
+    }
+
+    /// A store that goes past the pooler.
+    pub(crate) async fn directly(&self) -> Store {
+        self.at(self.home.direct_url()).await
+    }
+
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.folder.path().join("reveille.key")
     }
 
     /// What stands between the database and whoever goes through it.

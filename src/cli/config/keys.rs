@@ -17,8 +17,9 @@ const PREFIX: &str = "REVEILLE_";
 pub(super) const CONFIG: &str = "config";
 
 /// Every setting. The test of [`Config`](super::Config) sets each of them.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "database_url",
+    "database_pooler",
     "key_file",
     "payload_limit",
     "log",
@@ -213,7 +214,8 @@ mod tests {
     #[test]
     fn an_unknown_section_is_an_unknown_key() {
         assert!(
-            advice("[database]\nurl = 'x'").starts_with("line 1: unknown key \"database\"; did you mean database_url?")
+            advice("[database]\nurl = 'x'")
+                .starts_with("line 1: unknown key \"database\"; did you mean database_url or")
         );
     }
 

@@ -3,14 +3,18 @@
 //! A process that is killed loses its connections at once, and the server the session. So a replica writes beside its beat
 //! which session it renews by, and whoever looks can tell whether that is still there. The rule: only a session that is
 //! one replica's own says anything, so it is marked by a setting that is given as it begins. A pooler refuses that or
-//! leaves it out. Who has no mark presents no session, and sees none of the others'.
+//! leaves it out. Who has no mark, or none to give behind a pooler that is declared, presents no session, and sees none of
+//! the others'.
 
 use sqlx::PgConnection;
 
 use super::{Incarnation, Peer, PeerRow, peers};
 use crate::{
     error::Result,
-    store::{Db, Pool, Store, doing},
+    store::{
+        Db, Pool, Store, doing,
+        sessions::{Sessions, WRITING},
+    },
 };
 
 /// On PostgreSQL a connection outside the pool. SQLite has one writer, whose queue is fair: a connection of its own would
@@ -21,6 +25,8 @@ pub enum Alone {
     Sqlite(Store),
     /// PostgreSQL, and whether the session behind it is this replica's own.
     Postgres(PgConnection, IsOwn),
+    /// PostgreSQL behind a pooler, whose sessions say nothing of who uses them.
+    Pooler(PgConnection, Sessions),
 }
 
 /// Whether a session serves one client from its beginning to its end.
@@ -57,6 +63,12 @@ impl Alone {
                 Ok(answer)
             }
             Self::Postgres(connection, _) => statement(&mut Db::Postgres(connection)).await,
+            Self::Pooler(connection, sessions) => {
+                sessions.begin(connection, WRITING).await.map_err(doing("beginning a transaction"))?;
+                let answer = statement(&mut Db::Postgres(connection)).await?;
+                sessions.commit(connection).await.map_err(doing("committing"))?;
+                Ok(answer)
+            }
         }
     }
 
@@ -96,7 +108,7 @@ impl Alone {
     pub async fn tell(&mut self, store: &Store) -> Result<()> {
         match self {
             Self::Sqlite(_) => Ok(()),
-            Self::Postgres(connection, _) => store.wake().tell(connection).await,
+            Self::Postgres(connection, _) | Self::Pooler(connection, _) => store.wake().tell(connection).await,
         }
     }
 }
@@ -110,11 +122,15 @@ impl Store {
         match &self.0.pool {
             Pool::Sqlite { .. } => Ok(Alone::Sqlite(self.clone())),
             Pool::Postgres(pool, hosts) => {
-                let marked = hosts.clone().map(|options| options.options([("reveille.incarnation", me.0)]));
+                let shared = hosts.sessions().are_shared();
+                let marked = if shared { hosts.clone() } else { hosts.clone().with(&[("reveille.incarnation", me.0)]) };
                 let (mut connection, at) = marked.connect().await.map_err(doing("connecting"))?;
                 if hosts.are_several() {
                     // What works goes the same way from now on.
                     pool.set_connect_options(hosts.at(at));
+                }
+                if shared {
+                    return Ok(Alone::Pooler(connection, hosts.sessions().clone()));
                 }
                 let is_own = present(&mut connection, me).await.map_err(doing("presenting a session"))?;
                 Ok(Alone::Postgres(connection, is_own))

@@ -42,6 +42,12 @@ fn a_limit_that_is_none_is_refused_with_how_to_write_it() {
 }
 
 #[test]
+fn a_pooler_before_a_file_is_refused() {
+    let pooler = ["--database-pooler", "true", "task", "add", "report"];
+    refused(2, &pooler, &["is a file, and no pooler stands before it", "leave database_pooler out"]);
+}
+
+#[test]
 fn a_step_that_is_not_json_is_refused_with_how_to_quote_it() {
     refused(2, &["task", "add", "report", "--step", "{day: 1}"], &["--step is not JSON", "help: quote it"]);
 }

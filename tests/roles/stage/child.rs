@@ -55,7 +55,7 @@ impl Stage {
             Url::Sqlite(path) => format!("sqlite:{}", path.display()),
             Url::Postgres(text) => text,
         };
-        let key_file = self.folder.path().join("reveille.key").to_string_lossy().into_owned();
+        let key_file = self.key_file().to_string_lossy().into_owned();
         let orders = Orders { url, key_file, role: role.to_owned(), label: label.to_owned(), lease };
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", CHILD, "--nocapture"])

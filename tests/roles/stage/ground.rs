@@ -5,6 +5,7 @@ use reveille::{Store, Url};
 use super::{
     backend::{Backend, Home},
     cluster::Cluster,
+    pooler::Pooler,
 };
 
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(super) enum Ground {
     Own(Cluster),
     /// A server and one that follows it.
     Pair(Cluster, Cluster),
+    /// Seen through a pooler.
+    Pooled(Home, Pooler),
 }
 
 impl Ground {
@@ -33,12 +36,19 @@ impl Ground {
         Self::Pair(primary, standby)
     }
 
+    pub(super) async fn pooled() -> Self {
+        let home = Home::new(Backend::Postgres).await;
+        let pooler = Pooler::before(&home.url(), "").await;
+        Self::Pooled(home, pooler)
+    }
+
     pub(super) fn url(&self) -> Url {
         match self {
             Self::Shared(home) => home.url(),
             Self::Own(cluster) => Url::Postgres(cluster.url()),
             // The standby first, so that everybody has to pass it over.
             Self::Pair(primary, standby) => Url::Postgres(standby.url_of_both(primary)),
+            Self::Pooled(_, pooler) => pooler.url(),
         }
     }
 
@@ -49,16 +59,27 @@ impl Ground {
         standby.promote();
     }
 
+    /// Past the pooler.
+    pub(super) fn direct_url(&self) -> Url {
+        let Self::Pooled(home, _) = self else { panic!("there is no pooler before that server") };
+        home.url()
+    }
+
     pub(super) fn server(&self) -> &Cluster {
         match self {
-            Self::Shared(_) => panic!("a server that others use is left alone"),
+            Self::Shared(_) | Self::Pooled(..) => panic!("a server that others use is left alone"),
             Self::Own(cluster) | Self::Pair(cluster, _) => cluster,
         }
     }
 
+    pub(super) fn pooler(&self) -> &Pooler {
+        let Self::Pooled(_, pooler) = self else { panic!("there is no pooler before that server") };
+        pooler
+    }
+
     /// A server of the test's own goes when it is dropped.
     pub(super) async fn clear(&self) {
-        if let Self::Shared(home) = self {
+        if let Self::Shared(home) | Self::Pooled(home, _) = self {
             home.clear().await;
         }
     }
