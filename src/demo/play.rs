@@ -66,7 +66,13 @@ async fn database(stage: &Stage) -> Result<()> {
     let orders = stage.elsewhere();
     scratch::run_elsewhere(&orders, "create table orders (id integer, state text)").await?;
     let title = "waits for a row in a database, which somebody writes";
-    let id = stage.add(title, NewTask::of(&FromDatabase::new())?, Expected::result(json!({ "id": 7 }))).await?;
+    let id = stage
+        .add(
+            title,
+            NewTask::of(&FromDatabase::has(stage.elsewhere_as("orders")))?,
+            Expected::result(json!({ "id": 7 })),
+        )
+        .await?;
     stage.until_deferred(id).await?;
     scratch::run_elsewhere(&orders, "insert into orders values (6, 'open'), (7, 'paid')").await
 }

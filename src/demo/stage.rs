@@ -85,11 +85,16 @@ impl Stage {
         }
     }
 
+    /// One of its tables by its whole name, for whoever is not led to our schema: behind a pooler no session can be.
+    pub(super) fn elsewhere_as(&self, table: &str) -> String {
+        self.scratch.schema().map_or_else(|| table.to_owned(), |schema| format!("{schema}.{table}"))
+    }
+
     /// What the triggerer is configured with, as `reveille.toml` would have it.
     pub(super) fn config(&self) -> Config {
         let url = match self.elsewhere() {
             Url::Sqlite(path) => format!("sqlite://{}", path.display()),
-            Url::Postgres(text) => text,
+            Url::Postgres(_) => self.scratch.server_url().unwrap_or_default().to_owned(),
         };
         let connections = [("orders".to_owned(), json!({ "url": url }))];
         let kinds = [("command".to_owned(), json!({ "allow": [self.program] }))];

@@ -79,13 +79,13 @@ impl Task for FromWeb {
 /// Looks into a database of somebody else's until an order is paid.
 #[derive(Serialize, Deserialize)]
 pub(super) enum FromDatabase {
-    Start,
+    Start { orders: String },
     Collect { row: Awaited<Value> },
 }
 
 impl FromDatabase {
-    pub(super) fn new() -> Self {
-        Self::Start
+    pub(super) fn has(orders: String) -> Self {
+        Self::Start { orders }
     }
 }
 
@@ -94,8 +94,8 @@ impl Task for FromDatabase {
 
     async fn run(self, _: &TaskContext) -> Result<Next<Self>, TaskError> {
         match self {
-            Self::Start => {
-                let paid = Sql::query("orders", "select id from orders where state = 'paid'");
+            Self::Start { orders } => {
+                let paid = Sql::query("orders", format!("select id from {orders} where state = 'paid'"));
                 Ok(defer(paid.every(Duration::from_millis(200))).then_with(|row| Self::Collect { row }))
             }
             Self::Collect { row } => Ok(done_with(row.get()?)),

@@ -276,6 +276,20 @@ fn reveille(url: &Url, arguments: &[&str], stage: &Stage) -> Output {
     command.output().unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_goes_through_a_pooler_and_leaves_nothing() {
+    async fn test(stage: Stage) {
+        let tables = "select count(*) from pg_class where relkind = 'r'";
+        let before = stage.count(tables).await;
+        let url = stage.pooler().undeclared_url().behind_pooler().unwrap();
+        let demo = reveille(&url, &["demo", "--sleepers", "0", "--json"], &stage);
+        assert!(demo.status.success(), "{demo:?}");
+        assert_eq!(stage.count(tables).await, before);
+        assert_eq!(stage.pooler().lent().await, untouched());
+    }
+    crate::stage::run_behind_pooler(test).await;
+}
+
 on_postgres!(
     async fn a_pooler_that_was_not_declared_is_refused_with_what_to_do(stage: Stage) {
         if Pooler::is_missing() {

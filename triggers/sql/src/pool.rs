@@ -62,7 +62,8 @@ impl AnyPool {
         Ok(match scheme {
             "postgres" | "postgresql" => {
                 let options: PgConnectOptions = read(name, url)?;
-                Self::Postgres(pool(options.application_name("reveille")))
+                // A pooler refuses what it cannot hold each session to; floats are read from JSON.
+                Self::Postgres(pool(options.application_name("reveille").extra_float_digits(None)))
             }
             "mysql" | "mariadb" => Self::MySql(pool(read::<MySqlConnectOptions>(name, url)?)),
             "sqlite" => {
