@@ -43,7 +43,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
-pub(crate) use self::batch::{Reach, halves, json_size, parts};
+pub(crate) use self::batch::{MOST, Reach, halves, json_size, parts};
 pub use self::{
     batch::BATCH,
     connect::{Options, Url},

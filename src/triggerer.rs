@@ -191,6 +191,7 @@ impl<'a> Life<'a> {
             Arc::clone(&self.holdings),
             Arc::clone(&self.doubt),
             self.settings.tally.clone(),
+            Reach::on(self.store.url()),
         );
         let upkeep = Upkeep {
             store: self.store,

@@ -17,7 +17,7 @@ pub const BATCH: usize = 500;
 const BYTES: usize = 4 << 20;
 
 /// The most rows, where each takes little.
-const MOST: usize = 4 * BATCH;
+pub(crate) const MOST: usize = 4 * BATCH;
 
 /// How long a transaction may take that is to grow.
 const QUICK: Duration = Duration::from_millis(100);

@@ -23,7 +23,7 @@ use crate::{
     error::Result,
     outage::Outage,
     presence::{Doubt, Presence},
-    store::{BATCH, Verdict, event, halves, trigger::Release},
+    store::{BATCH, Reach, Verdict, event, halves, trigger::Release},
     tally::Tally,
     task::{WaitFailed, WaitFailure},
 };
@@ -45,6 +45,8 @@ pub(super) struct Firing {
     doubt: Arc<Doubt>,
     tally: Tally,
     outage: Mutex<Outage>,
+    /// How many are stored at once.
+    reach: Reach,
 }
 
 impl Firing {
@@ -55,9 +57,10 @@ impl Firing {
         holdings: Arc<Holdings>,
         doubt: Arc<Doubt>,
         tally: Tally,
+        reach: Reach,
     ) -> Self {
         let outage = Mutex::new(Outage::of("firing", &clock));
-        Self { clock, presence, home, holdings, doubt, tally, outage }
+        Self { clock, presence, home, holdings, doubt, tally, outage, reach }
     }
 
     /// Commits until nothing more can come: one batch at a time, of whatever was found meanwhile, and several while there is
@@ -66,9 +69,10 @@ impl Firing {
         let mut under_way = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let may_begin = under_way.is_empty() || (under_way.len() < AT_A_TIME && findings.len() >= BATCH);
+            let rows = self.reach.rows();
+            let may_begin = under_way.is_empty() || (under_way.len() < AT_A_TIME && findings.len() >= rows);
             tokio::select! {
-                count = findings.recv_many(&mut batch, BATCH), if may_begin => match count {
+                count = findings.recv_many(&mut batch, rows), if may_begin => match count {
                     0 => break,
                     _ => under_way.push(self.commit(std::mem::take(&mut batch))),
                 },
@@ -79,6 +83,7 @@ impl Firing {
     }
 
     async fn commit(&self, batch: Vec<Finding>) {
+        let (began, is_full) = (self.clock.monotonic(), batch.len() == self.reach.rows());
         let (mut evidence, mut judged, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for finding in batch {
             match &finding.what {
@@ -97,6 +102,9 @@ impl Firing {
         self.fail(fails).await;
         self.release(sleeps).await;
         self.presence.set_running(self.holdings.len());
+        if is_full {
+            self.reach.note(Some(self.clock.monotonic().saturating_sub(began)));
+        }
     }
 
     /// Takes note of how a transaction went: of an outage all of them speak as one.
@@ -120,6 +128,7 @@ impl Firing {
                     self.settled(part, &receipts);
                 }
                 Err(error) if error.is_outage() => {
+                    self.reach.note(None);
                     let is_late = error.is_late() && part.len() > 1;
                     let backoff = self.note::<()>(&Err(error)).unwrap_or_default();
                     self.clock.sleep(backoff).await;

@@ -15,7 +15,7 @@ use crate::{
     id::{Fence, Incarnation},
     kind,
     store::{
-        BATCH, Db, Scope, Store, Url, Verdict, arrival,
+        Db, MOST, Scope, Store, Url, Verdict, arrival,
         check::Report,
         event::Firing,
         fleet, json_size, parts,
@@ -162,7 +162,7 @@ impl DatabaseHome {
     fn at_once(&self) -> usize {
         match self.store.url() {
             Url::Sqlite(_) => 50,
-            Url::Postgres(_) => BATCH,
+            Url::Postgres(_) => MOST,
         }
     }
 
