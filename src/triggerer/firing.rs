@@ -64,13 +64,14 @@ impl Firing {
     }
 
     /// Commits until nothing more can come: one batch at a time, of whatever was found meanwhile, and several while there is
-    /// more than a batch.
+    /// more than a batch and that goes quickly. Where it is slow, the connection that is in use is the quickest.
     pub(super) async fn run(self, mut findings: mpsc::Receiver<Finding>) {
         let mut under_way = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let rows = self.reach.rows();
-            let may_begin = under_way.is_empty() || (under_way.len() < AT_A_TIME && findings.len() >= rows);
+            let is_quick = rows > BATCH && findings.len() >= rows;
+            let may_begin = under_way.is_empty() || (is_quick && under_way.len() < AT_A_TIME);
             tokio::select! {
                 count = findings.recv_many(&mut batch, rows), if may_begin => match count {
                     0 => break,

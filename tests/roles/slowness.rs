@@ -42,8 +42,9 @@ on_postgres!(
         let waiting = (0..COUNT).map(|_| task.clone().when(defer(trigger.clone().every(ms(500))))).collect();
         let tasks = stage.store.enqueue_all(waiting).await.unwrap();
         until("all to be held", async || stage.held().await == COUNT as i64).await;
-        // Whoever misses a renewal for a lease is declared gone by this one, which could take everything over.
-        let _watcher = stage.triggerer(Settings { lease, ..quick::triggerer("watcher") }).await;
+        // Whoever misses a renewal for a lease is declared gone by this one, which takes no share of what there is.
+        let queues = Some(vec!["another".to_owned()]);
+        let _watcher = stage.triggerer(Settings { lease, queues, ..quick::triggerer("watcher") }).await;
         stage.live("watcher").await;
         proxy.slow_down(ms(200));
         gate.open();
