@@ -290,10 +290,7 @@ impl Holdings {
         let given_up = movable.into_iter().filter_map(|(_, fence)| still(fence)).take(count);
         given_up
             .map(|(_, mut holding)| {
-                if let Some(check) = &holding.check {
-                    check.abort();
-                }
-                self.let_go(&mut holding);
+                self.drop_now(&mut holding);
                 holding.fence
             })
             .collect()
@@ -351,7 +348,8 @@ impl Holding {
     fn may_move(&self, joined_at: i64, now: i64) -> bool {
         let settled_at = self.since.as_millisecond() + STAYS;
         let has_moved = self.wake_at > settled_at && self.wake_at >= joined_at;
-        (self.check.is_none() || self.lasts) && now > settled_at && !has_moved
+        // What has been found is on its way: whoever took the trigger now would look once more.
+        !self.is_found && (self.check.is_none() || self.lasts) && now > settled_at && !has_moved
     }
 
     /// What the last check left, the checks that its equals make for it, its count of failures; or it is about to be checked.
@@ -400,5 +398,14 @@ mod tests {
         assert!(holdings.has(fence));
         holdings.free(holdings.found(fence));
         assert!(!holdings.has(fence));
+    }
+
+    #[tokio::test]
+    async fn what_something_was_found_of_does_not_move() {
+        let holdings = Holdings::new(2, Config::default());
+        let fences = [(); 2].map(|()| Fence { task: TaskId::mint(), generation: 1 });
+        fences.into_iter().for_each(|fence| holdings.hold(leased(fence)));
+        holdings.found(fences[0]);
+        assert_eq!(holdings.give_up(2, 0, 2 * STAYS), [fences[1]]);
     }
 }
