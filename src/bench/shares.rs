@@ -93,9 +93,8 @@ async fn measure(bench: &Bench<'_>, shares: &Shares) -> Result<Report> {
         replica.settled(bench).await?;
     }
     let knowing = bench.store.holds().await?;
-    while renewals(&knowing, &bench.store.holds().await?) < 3 {
-        clock.sleep(LOOK).await;
-    }
+    let know = async || Ok(renewals(&knowing, &bench.store.holds().await?) >= 3);
+    bench.until("the replicas know of one another", LIMIT + shares.lease, know).await?;
 
     let mut settled = Vec::new();
     let mut watch = Watch::begin(bench, "added", shares).await?;
@@ -144,6 +143,7 @@ struct Watch<'a> {
     bench: &'a Bench<'a>,
     after: &'static str,
     triggers: usize,
+    limit: Duration,
     before: Vec<Holds>,
     began: Duration,
     holders: HashMap<Uuid, Uuid>,
@@ -153,8 +153,10 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     async fn begin(bench: &'a Bench<'_>, after: &'static str, shares: &Shares) -> Result<Self> {
         let holders = bench.store.holders().await?.into_iter().collect();
+        // Whatever becomes of the replicas, it is over some time.
+        let limit = LIMIT + shares.lease * WATCHED.unsigned_abs() as u32;
         let (before, began) = (bench.store.holds().await?, bench.store.clock().monotonic());
-        Ok(Self { bench, after, triggers: shares.triggers, before, began, holders, moves: HashMap::new() })
+        Ok(Self { bench, after, triggers: shares.triggers, limit, before, began, holders, moves: HashMap::new() })
     }
 
     /// Watches until there are so many replicas, and has watched for so many renewals since they held all triggers or one
@@ -183,10 +185,10 @@ impl<'a> Watch<'a> {
                 self.count_moves().await?;
                 return Ok(self.settled(&now, off_until, off_renewals));
             }
-            if since.is_none() && clock.monotonic() - self.began > LIMIT {
-                let limit = LIMIT.as_secs();
+            if clock.monotonic() - self.began > self.limit {
+                let limit = self.limit.as_secs();
                 return Err(Error::Unusable(format!(
-                    "waited {limit} s in vain until {replicas} replicas held all triggers"
+                    "waited {limit} s in vain until {replicas} replicas had settled with all triggers"
                 )));
             }
             turn += 1;

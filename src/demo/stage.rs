@@ -94,7 +94,7 @@ impl Stage {
     pub(super) fn config(&self) -> Config {
         let url = match self.elsewhere() {
             Url::Sqlite(path) => format!("sqlite://{}", path.display()),
-            Url::Postgres(_) => self.scratch.server_url().unwrap_or_default().to_owned(),
+            Url::Postgres(_) => self.scratch.server_url().expect("a schema is on a server").to_owned(),
         };
         let connections = [("orders".to_owned(), json!({ "url": url }))];
         let kinds = [("command".to_owned(), json!({ "allow": [self.program] }))];
