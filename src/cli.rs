@@ -36,7 +36,7 @@ use self::{
 const AFTER_HELP: &str = "\
 Configuration: flags go before variables, variables before the file, the file before defaults.
   The file is ./reveille.toml, or what --config or REVEILLE_CONFIG names:
-    database_url, key_file, payload_limit, log, log_format
+    database_url, key_file, payload_limit, log, log_format, metrics
     [triggerer]  capacity, queues, lease
     [worker]     concurrency, queues, names, lease, drain, deferrable
     [retention]  kept

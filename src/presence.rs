@@ -36,6 +36,7 @@ use crate::{
         replica::{self, Alone, Card},
         wake::Topic,
     },
+    telemetry::metrics,
 };
 
 /// The shortest lease: three renewals must fit in it, on a database that takes its time.
@@ -302,6 +303,7 @@ impl Pulse {
             self.shared.renewals.fetch_add(1, Ordering::SeqCst);
         } else {
             tracing::warn!(replica.incarnation = %self.me, "declared gone by the others: {} goes on under a new incarnation", self.me);
+            metrics::life_lost();
             self.shared.gone.cancel();
             return Ok(());
         }

@@ -24,6 +24,7 @@ pub mod slot;
 pub mod task;
 pub mod trigger;
 pub mod undo;
+pub mod unserved;
 pub mod wake;
 
 pub mod advance;

@@ -1,4 +1,7 @@
-//! What a process says of itself while it runs: logs, on stderr, so that stdout is left to answers.
+//! What a process says of itself while it runs: logs, on stderr, so that stdout is left to answers; and metrics, where
+//! they are asked for.
+
+pub(crate) mod metrics;
 
 use std::io::{self, IsTerminal as _};
 

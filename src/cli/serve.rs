@@ -1,6 +1,6 @@
 //! What the commands that serve have in common: signals, hints, draining, and how it ended.
 
-use std::{pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use super::{
     app::App,
@@ -10,6 +10,7 @@ use crate::{
     error::Result,
     life::{self, Ended, Signals, Stop},
     store::Store,
+    telemetry::metrics,
 };
 
 /// How long a triggerer has to settle what has fired.
@@ -27,19 +28,38 @@ where
 {
     let signals = Signals::listen()?;
     let stop = Stop::new();
-    let relay = tokio::spawn({
+    let address = app.config.metrics;
+    address.map_or(Ok(()), serve_metrics)?;
+    let beside = tokio::spawn({
         let (store, soft) = (store.clone(), stop.soft().clone());
-        async move { store.relay(soft).await }
+        async move {
+            let watch = async {
+                if address.is_some() {
+                    metrics::watch_unserved(&store, &soft).await;
+                }
+            };
+            tokio::join!(store.relay(soft.clone()), watch)
+        }
     });
     let ended = life::serve(signals, &stop, store.clock(), drain, roles(stop.clone())).await;
     stop.soft().cancel();
-    relay.await.map_err(|error| Failure::new(Exit::Wrong, error))?;
+    beside.await.map_err(|error| Failure::new(Exit::Wrong, error))?;
     app.close(store).await;
     Ok(match ended? {
         Ended::Finished => Exit::Fine,
         Ended::DrainPassed => Exit::Wrong,
         Ended::Interrupted => Exit::Interrupted,
     })
+}
+
+/// Serves metrics until the process ends.
+fn serve_metrics(address: SocketAddr) -> Result<(), Failure> {
+    metrics::serve(address).map_err(|error| {
+        Failure::usage(format!("metrics cannot be served at {address}: {error}"))
+            .help("name an address of this host and a free port with --metrics, such as 127.0.0.1:9464")
+    })?;
+    tracing::info!("metrics are at http://{address}/metrics");
+    Ok(())
 }
 
 /// Runs what ends by itself. A signal asks it to stop, and it is waited for, as it has things to put away.

@@ -1,6 +1,6 @@
 //! `reveille triggerer`
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     app::App,
@@ -30,10 +30,15 @@ pub(super) struct Triggerer {
     /// How long to be silent before others take over [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     lease: Option<Duration>,
+
+    /// Where to serve metrics to Prometheus, under /metrics [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 impl Triggerer {
     pub(super) async fn run(self, app: &mut App) -> Result<Exit, Failure> {
+        app.config.metrics = self.metrics.or(app.config.metrics);
         let section = &mut app.config.triggerer;
         section.capacity = self.capacity.unwrap_or(section.capacity);
         section.queues = self.queues.or(section.queues.take());

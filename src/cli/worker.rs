@@ -1,6 +1,6 @@
 //! `reveille worker`
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     app::App,
@@ -43,10 +43,15 @@ pub(super) struct Worker {
     /// Whether deferring leaves the worker; if not, tasks wait in its slots [default: true]
     #[arg(long, value_name = "BOOL")]
     deferrable: Option<bool>,
+
+    /// Where to serve metrics to Prometheus, under /metrics [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 impl Worker {
     pub(super) async fn run(self, app: &mut App) -> Result<Exit, Failure> {
+        app.config.metrics = self.metrics.or(app.config.metrics);
         let section = &mut app.config.worker;
         section.concurrency = self.concurrency.unwrap_or(section.concurrency);
         section.queues = self.queues.or(section.queues.take());

@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Db, Store, doing, durability, each, queue, replica};
-use crate::{clock::millis, error::Result, kind};
+use super::{
+    Db, Store, doing, durability, each, queue, replica,
+    unserved::{self, Unserved},
+};
+use crate::{clock::millis, error::Result};
 
 /// Something that does not move by itself, and how much of it there is, counted up to 1,000.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,10 +38,8 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     async fn of(db: &mut Db<'_>, now: i64) -> Result<Vec<Finding>> {
-        let mut replicas = replica::list(db).await?;
-        replicas.retain(|replica| replica.gone_at.is_none());
-        let (triggerers, workers): (Vec<_>, Vec<_>) =
-            replicas.into_iter().partition(|replica| replica.role == replica::Role::Triggerer.word());
+        let triggerers = unserved::live(db, replica::Role::Triggerer).await?;
+        let workers = unserved::live(db, replica::Role::Worker).await?;
         let mut found = Self::default();
         if workers.is_empty() {
             found.problem(
@@ -102,33 +103,19 @@ impl Findings {
     }
 
     async fn triggers(&mut self, db: &mut Db<'_>, triggerers: &[replica::Replica], now: i64) -> Result<()> {
-        let served = |kinds: &str, queue: &str| {
-            triggerers
-                .iter()
-                .filter(move |triggerer| triggerer.serves(queue))
-                .any(|triggerer| kind::has_whole(&triggerer.kinds.split(',').collect::<Vec<_>>(), kinds))
-        };
-        let free = match db {
-            Db::Sqlite(_) => {
-                "select distinct t.kind, t.queue from reveille_trigger t left join reveille_replica r on r.incarnation = t.holder
-                  where t.passive = 0 and (t.holder is null or r.gone_at is not null) limit 1000"
-            }
-            Db::Postgres(_) => {
-                "select distinct t.kind, t.queue from reveille_trigger t left join reveille_replica r on r.incarnation = t.holder
-                  where not t.passive and (t.holder is null or r.gone_at is not null) limit 1000"
-            }
-        };
-        for (kinds, queue) in pairs(db, free).await? {
-            if !served(&kinds, &queue) {
-                self.problem(
-                    format!("triggers of kind {kinds:?} wait on the queue {queue:?}, and no live triggerer there has that kind"),
-                    "start a triggerer that serves the queue and whose binary links the crate that brings the kind",
-                );
-            }
+        for Unserved { kinds, queue } in unserved::beside(db, triggerers).await? {
+            self.problem(
+                format!(
+                    "triggers of kind {kinds:?} wait on the queue {queue:?}, and no live triggerer there has that kind"
+                ),
+                "start a triggerer that serves the queue and whose binary links the crate that brings the kind",
+            );
         }
         let undo = "select distinct kind, queue from reveille_undo where dead_at is null limit 1000";
         for (kinds, queue) in pairs(db, undo).await? {
-            if !served(&kinds, &queue) {
+            let cancelled = Unserved { kinds, queue };
+            if !unserved::is_served(triggerers, &cancelled) {
+                let Unserved { kinds, queue } = cancelled;
                 self.problem(
                     format!("cancelled waits of kind {kinds:?} on the queue {queue:?} are yet to be undone, and no live triggerer there has that kind"),
                     "start a triggerer that serves the queue and whose binary links the crate that brings the kind",

@@ -26,6 +26,7 @@ use crate::{
     store::{BATCH, Reach, Verdict, event, halves, trigger::Release},
     tally::Tally,
     task::{WaitFailed, WaitFailure},
+    telemetry::metrics,
 };
 
 /// How many bad ends one transaction takes.
@@ -168,7 +169,9 @@ impl Firing {
 
     /// Gives the slots back, and tells the triggers: what consumed from a source acknowledges now, or gives back.
     fn settled(&self, fired: Vec<Finding>, receipts: &[Receipt]) {
-        self.tally.fired(receipts.iter().filter(|receipt| **receipt == Receipt::Accepted).count());
+        let accepted = receipts.iter().filter(|receipt| **receipt == Receipt::Accepted).count();
+        self.tally.fired(accepted);
+        metrics::events(accepted, receipts.len() - accepted);
         self.holdings.free(fired.iter().filter_map(|finding| finding.hold));
         for (mut finding, receipt) in fired.into_iter().zip(receipts.iter().copied()) {
             let task = finding.fence.task;

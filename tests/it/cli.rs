@@ -4,6 +4,7 @@ mod bench;
 mod configuration;
 mod demo;
 mod keys;
+mod metrics;
 mod plugin;
 mod refusals;
 mod round_trip;

@@ -17,13 +17,14 @@ const PREFIX: &str = "REVEILLE_";
 pub(super) const CONFIG: &str = "config";
 
 /// Every setting. The test of [`Config`](super::Config) sets each of them.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     "database_url",
     "database_pooler",
     "key_file",
     "payload_limit",
     "log",
     "log_format",
+    "metrics",
     "triggerer.capacity",
     "triggerer.queues",
     "triggerer.lease",

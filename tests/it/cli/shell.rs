@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::stage::{Backend, admin_url};
 
 /// How often something is asked for before it counts as not happening. Each time takes a process, which is a while.
-const PATIENCE: usize = 1_000;
+pub(super) const PATIENCE: usize = 1_000;
 
 /// The binary of this project.
 const STOCK: &str = env!("CARGO_BIN_EXE_reveille");
