@@ -35,6 +35,7 @@ mod failure;
 mod hosts;
 mod migrate;
 mod pooled;
+mod rows;
 mod sessions;
 pub(crate) mod wait;
 mod writer;

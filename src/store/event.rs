@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use reveille_trigger::{Event, Outcome, Receipt};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     BATCH, Db, Store, doing, history,
     history::Why,
+    rows::{self, Bytes, hex},
     task::{self, Ending, Over},
 };
 use crate::{
@@ -120,7 +122,9 @@ pub(super) async fn resume(
 ) -> Result<Vec<TaskId>> {
     let mut batch = batch.to_vec();
     // Each statement locks in the order of ids, and so must those that follow it.
-    batch.sort_unstable_by_key(|resuming| resuming.fence);
+    batch.sort_by_key(|resuming| resuming.fence);
+    // Of two for one wait the first is taken.
+    batch.dedup_by_key(|resuming| resuming.fence);
     let mut resumed = Vec::with_capacity(batch.len());
     for batch in batch.chunks(BATCH) {
         let ids = match db {
@@ -161,19 +165,16 @@ async fn resume_sqlite(
     now: i64,
     batch: &[Resuming],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let mut resumed = Vec::with_capacity(batch.len());
-    for r in batch {
-        let moved: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/fire.sqlite.sql"))
-            .bind(now)
-            .bind(who.map(|who| who.0))
-            .bind(r.fence.task.0)
-            .bind(r.fence.generation)
-            .bind(&r.event)
-            .bind(r.event_id)
-            .bind(r.why.word())
-            .fetch_all(&mut *c)
-            .await?;
-        resumed.extend(moved);
-    }
-    Ok(resumed)
+    let mut bytes = Bytes::default();
+    let events = rows::array(batch.iter().map(|r| {
+        let (begins, length) = bytes.add(&r.event);
+        json!([hex(r.fence.task.0), r.fence.generation, begins, length, hex(r.event_id), r.why.word()])
+    }));
+    sqlx::query_scalar(include_str!("sql/fire.sqlite.sql"))
+        .bind(now)
+        .bind(who.map(|who| who.0))
+        .bind(events)
+        .bind(bytes.into_inner())
+        .fetch_all(c)
+        .await
 }

@@ -4,8 +4,9 @@ mod claim;
 mod rescue;
 mod settle;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
+use serde_json::json;
 use uuid::Uuid;
 
 pub use self::{
@@ -13,7 +14,13 @@ pub use self::{
     rescue::{MOST_CRASHES, put_back},
     settle::{Answer, Settled},
 };
-use super::{Db, Store, doing, each, history::Why, locking, wait::Wait};
+use super::{
+    Db, Store, doing, each,
+    history::Why,
+    locking,
+    rows::{self, Bytes, hex},
+    wait::Wait,
+};
 use crate::{
     error::{Error, Result},
     id::{Fence, Incarnation, TaskId},
@@ -105,32 +112,38 @@ async fn defer_sqlite(
     now: i64,
     batch: &[Deferring],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let mut deferred = Vec::with_capacity(batch.len());
-    for d in batch {
-        let moved: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/defer.sqlite.sql"))
-            .bind(now)
-            .bind(me.0)
-            .bind(d.fence.task.0)
-            .bind(d.fence.generation)
-            .bind(d.step.as_deref())
-            .bind(d.attempt)
-            .bind(d.why.word())
-            .bind(d.wait.kind.as_str())
-            .bind(d.wait.passive)
-            .bind(d.wait.spec.as_deref())
-            .bind(d.wait.wake_at)
-            .bind(d.wait.deadline_at)
-            .bind(d.wait.deadline_is_fixed)
-            .bind(d.wait.or_resume)
-            .bind(d.wait.error_budget)
-            .fetch_all(&mut *c)
-            .await?;
-        if !moved.is_empty() {
-            super::trigger::insert_keys_sqlite(c, d.fence.task.0, d.fence.generation + 1, &d.wait.keys).await?;
-            deferred.extend(moved);
-        }
-    }
-    Ok(deferred)
+    let mut bytes = Bytes::default();
+    let rows = rows::array(batch.iter().map(|d| {
+        let (step, step_length) = bytes.add_some(d.step.as_deref());
+        let (spec, spec_length) = bytes.add_some(d.wait.spec.as_deref());
+        json!([
+            hex(d.fence.task.0),
+            d.fence.generation,
+            step,
+            step_length,
+            d.attempt,
+            d.why.word(),
+            d.wait.kind,
+            d.wait.passive,
+            spec,
+            spec_length,
+            d.wait.wake_at,
+            d.wait.deadline_at,
+            d.wait.deadline_is_fixed,
+            d.wait.or_resume,
+            d.wait.error_budget,
+        ])
+    }));
+    let key = |d: &Deferring, key: &String| json!([hex(d.fence.task.0), d.fence.generation, key]);
+    let keys = rows::array(batch.iter().flat_map(|d| d.wait.keys.iter().map(move |each| key(d, each))));
+    sqlx::query_scalar(include_str!("sql/defer.sqlite.sql"))
+        .bind(now)
+        .bind(me.0)
+        .bind(rows)
+        .bind(bytes.into_inner())
+        .bind(keys)
+        .fetch_all(c)
+        .await
 }
 
 /// A task's end, by whomever.
@@ -221,24 +234,23 @@ async fn end_sqlite(
     now: i64,
     batch: &[Ending],
 ) -> Result<Vec<(Uuid, Option<String>)>, sqlx::Error> {
-    let mut ended = Vec::with_capacity(batch.len());
-    for e in batch {
-        let moved: Vec<(Uuid, Option<String>)> = sqlx::query_as(include_str!("sql/end.sqlite.sql"))
-            .bind(now)
-            .bind(e.fence.task.0)
-            .bind(e.fence.generation)
-            .bind(e.was.word())
-            .bind(e.holder.map(|holder| holder.0))
-            .bind(e.state.word())
-            .bind(&e.result)
-            .bind(e.why.word())
-            .bind(e.event)
-            .bind(e.who.map(|who| who.0))
-            .fetch_all(&mut *c)
-            .await?;
-        ended.extend(moved);
-    }
-    Ok(ended)
+    let (mut bytes, mut seen) = (Bytes::default(), HashSet::new());
+    let ends = rows::array(batch.iter().filter(|e| seen.insert(e.fence)).map(|e| {
+        let (result, length) = bytes.add(&e.result);
+        json!([
+            hex(e.fence.task.0),
+            e.fence.generation,
+            e.was.word(),
+            e.holder.map(|holder| hex(holder.0)),
+            e.state.word(),
+            result,
+            length,
+            e.why.word(),
+            e.event.map(hex),
+            e.who.map(|who| hex(who.0)),
+        ])
+    }));
+    sqlx::query_as(include_str!("sql/end.sqlite.sql")).bind(now).bind(ends).bind(bytes.into_inner()).fetch_all(c).await
 }
 
 /// What became of a call to cancel a task.

@@ -253,20 +253,3 @@ pub(super) async fn know_kinds(db: &mut Db<'_>, kinds: &str) -> Result<()> {
                     on conflict (kinds) do nothing";
     each!(db, c => sqlx::query(text).bind(kinds).execute(&mut **c).await.map(drop)).map_err(doing("storing a kind"))
 }
-
-pub(super) async fn insert_keys_sqlite(
-    c: &mut sqlx::SqliteConnection,
-    task: Uuid,
-    generation: i32,
-    keys: &[String],
-) -> Result<(), sqlx::Error> {
-    for key in keys {
-        sqlx::query("insert into reveille_wait_key (key, task_id, generation) values ($1, $2, $3)")
-            .bind(key)
-            .bind(task)
-            .bind(generation)
-            .execute(&mut *c)
-            .await?;
-    }
-    Ok(())
-}

@@ -396,8 +396,18 @@ on_sqlite!(
         let mut tx = stage.store.begin().await.unwrap();
         let Db::Sqlite(c) = tx.db() else { unreachable!() };
         // Lists that the statement is given, and the few queues.
-        let lists =
-            ["SCAN CONSTANT ROW", "SCAN json_each", "SCAN p", "SCAN q", "SCAN n ", "SCAN s ", "SCAN d", "SCAN g"];
+        let lists = [
+            "SCAN CONSTANT ROW",
+            "SCAN json_each",
+            "SCAN p",
+            "SCAN q",
+            "SCAN n ",
+            "SCAN s ",
+            "SCAN d",
+            "SCAN g",
+            "SCAN f ",
+            "SCAN x ",
+        ];
         for (name, statements) in files("sqlite") {
             for statement in statements {
                 let explain = format!("explain query plan {statement}");

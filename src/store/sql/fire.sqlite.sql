@@ -1,16 +1,29 @@
--- Resumes one deferred task with what its wait ended with: the wait goes, the task moves, the event is kept.
---  $1 now  $2 who  $3 task  $4 generation  $5 event  $6 event id  $7 why
+-- Resumes a batch of deferred tasks with what their waits ended with: the waits go, the tasks move, the events are kept.
+--  $1 now  $2 who
+--  $3 events, as a JSON array of [task, generation, event begins at, event's length, event id, why]  $4 the bytes of all events
 -- This is evidence, which is taken from anybody.
-delete from reveille_trigger
- where task_id = $3 and generation = $4;
-
-update reveille_task
-   set state = 'ready', generation = generation + 1, ready_at = coalesce(ready_at, $1), event = $5
- where id = $3 and generation = $4 and state = 'deferred' and changes() = 1;
-
+-- All statements see the same waits: only the last takes them away.
 insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, event, who)
-select $1 / 86400000 % 32, id, $1, generation, turn, attempt, 'deferred', 'ready', $7, $6, $2
-  from reveille_task where id = $3 and changes() = 1
-returning task_id;
+select $1 / 86400000 % 32, k.id, $1, k.generation + 1, k.turn, k.attempt, 'deferred', 'ready', f.value ->> 5,
+       unhex(f.value ->> 4), $2
+  from json_each($3) f
+       cross join reveille_trigger t on t.task_id = unhex(f.value ->> 0) and t.generation = f.value ->> 1
+       cross join reveille_task k on k.id = t.task_id and k.generation = t.generation and k.state = 'deferred';
 
-delete from reveille_wait_key where task_id = $3 and generation = $4 and changes() = 1;
+update reveille_task as k
+   set state = 'ready', generation = k.generation + 1, ready_at = coalesce(k.ready_at, $1),
+       event = substr($4, f.value ->> 2, f.value ->> 3)
+  from json_each($3) f
+       cross join reveille_trigger t on t.task_id = unhex(f.value ->> 0) and t.generation = f.value ->> 1
+ where k.id = t.task_id and k.generation = t.generation and k.state = 'deferred'
+returning id;
+
+delete from reveille_wait_key
+ where rowid in (select w.rowid
+                   from json_each($3) f
+                        cross join reveille_wait_key w on w.task_id = unhex(f.value ->> 0) and w.generation = f.value ->> 1);
+
+delete from reveille_trigger
+ where rowid in (select t.rowid
+                   from json_each($3) f
+                        cross join reveille_trigger t on t.task_id = unhex(f.value ->> 0) and t.generation = f.value ->> 1);
