@@ -12,13 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::taken::{give_back, known, reserve, take_back};
-use super::{
-    BATCH, Db, Store, doing, parts,
-    rows::{self, Bytes, hex},
-    slot,
-    wait::Wait,
-    wake::Topic,
-};
+use super::{BATCH, Db, Store, doing, parts, rows, slot, wait::Wait, wake::Topic};
 use crate::{
     clock::millis,
     error::{Error, Result},
@@ -430,46 +424,42 @@ async fn insert_postgres(c: &mut sqlx::PgConnection, now: i64, rows: &[Row]) -> 
 }
 
 async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -> Result<Vec<Uuid>, sqlx::Error> {
-    let mut bytes = Bytes::default();
-    let tasks = rows::array(rows.iter().map(|row| {
-        let (step, step_length) = bytes.add(&row.step);
-        let wait = row.wait.as_ref();
-        let (spec, spec_length) = bytes.add_some(wait.and_then(|wait| wait.spec.as_deref()));
-        let NewTask { name, queue, origin, batch, priority, expires, retry, dedupe, trace, limit, .. } = &row.task;
-        json!([
-            hex(row.id),
-            name,
-            queue,
-            origin.word(),
-            batch.map(|batch| hex(batch.0)),
-            priority.rank(),
-            wait.is_none().then_some(now),
-            expires.map(jiff::Timestamp::as_millisecond),
-            retry.max_attempts,
-            millis(retry.backoff),
-            millis(retry.cap),
-            dedupe.as_ref().map(|dedupe| dedupe.key.as_str()),
-            step,
-            step_length,
-            trace,
-            limit.as_ref().map(|limit| limit.key.as_str()),
-            limit.as_ref().map(Limit::column),
-            wait.map(|wait| wait.kind.as_str()),
-            wait.map(|wait| wait.passive),
-            spec,
-            spec_length,
-            wait.and_then(|wait| wait.wake_at),
-            wait.and_then(|wait| wait.deadline_at),
-            wait.map(|wait| wait.deadline_is_fixed),
-            wait.map(|wait| wait.or_resume),
-            wait.and_then(|wait| wait.error_budget),
-        ])
-    }));
-    let keys = rows::array(
-        rows.iter()
-            .filter_map(|row| Some((row.id, row.wait.as_ref()?)))
-            .flat_map(|(id, wait)| wait.keys.iter().map(move |key| json!([hex(id), key]))),
-    );
-    let query = sqlx::query_scalar(include_str!("sql/enqueue.sqlite.sql")).bind(now).bind(tasks);
-    query.bind(bytes.into_inner()).bind(keys).fetch_all(c).await
+    let mut all = Vec::with_capacity(rows.len());
+    for part in rows::parts(rows) {
+        let waits = part.iter().filter_map(|row| Some((row.id, row.wait.as_ref()?)));
+        let keys =
+            waits.flat_map(|(id, wait)| wait.keys.iter().map(move |key| json!([id.simple(), key]))).collect::<Value>();
+        let text = rows::statements(include_str!("sql/enqueue.sqlite.sql"), part.len(), 24);
+        let mut query = sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(keys.to_string());
+        for row in part {
+            let wait = row.wait.as_ref();
+            query = query
+                .bind(row.id)
+                .bind(&row.task.name)
+                .bind(&row.task.queue)
+                .bind(row.task.origin.word())
+                .bind(row.task.batch.map(|batch| batch.0))
+                .bind(row.task.priority.rank())
+                .bind(wait.is_none().then_some(now))
+                .bind(row.task.expires.map(jiff::Timestamp::as_millisecond))
+                .bind(row.task.retry.max_attempts)
+                .bind(millis(row.task.retry.backoff))
+                .bind(millis(row.task.retry.cap))
+                .bind(row.task.dedupe.as_ref().map(|dedupe| dedupe.key.as_str()))
+                .bind(&row.step)
+                .bind(row.task.trace.as_deref())
+                .bind(row.task.limit.as_ref().map(|limit| limit.key.as_str()))
+                .bind(row.task.limit.as_ref().map(Limit::column))
+                .bind(wait.map(|wait| wait.kind.as_str()))
+                .bind(wait.map(|wait| wait.passive))
+                .bind(wait.and_then(|wait| wait.spec.as_deref()))
+                .bind(wait.and_then(|wait| wait.wake_at))
+                .bind(wait.and_then(|wait| wait.deadline_at))
+                .bind(wait.map(|wait| wait.deadline_is_fixed))
+                .bind(wait.map(|wait| wait.or_resume))
+                .bind(wait.and_then(|wait| wait.error_budget));
+        }
+        all.extend(query.fetch_all(&mut *c).await?);
+    }
+    Ok(all)
 }

@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use reveille_trigger::{Event, Outcome, Receipt};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     BATCH, Db, Store, doing, history,
     history::Why,
-    rows::{self, Bytes, hex},
+    rows,
     task::{self, Ending, Over},
 };
 use crate::{
@@ -165,16 +164,15 @@ async fn resume_sqlite(
     now: i64,
     batch: &[Resuming],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let mut bytes = Bytes::default();
-    let events = rows::array(batch.iter().map(|r| {
-        let (begins, length) = bytes.add(&r.event);
-        json!([hex(r.fence.task.0), r.fence.generation, begins, length, hex(r.event_id), r.why.word()])
-    }));
-    sqlx::query_scalar(include_str!("sql/fire.sqlite.sql"))
-        .bind(now)
-        .bind(who.map(|who| who.0))
-        .bind(events)
-        .bind(bytes.into_inner())
-        .fetch_all(c)
-        .await
+    let mut resumed = Vec::with_capacity(batch.len());
+    for part in rows::parts(batch) {
+        let text = rows::statements(include_str!("sql/fire.sqlite.sql"), part.len(), 5);
+        let mut query = sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(who.map(|who| who.0));
+        for r in part {
+            query =
+                query.bind(r.fence.task.0).bind(r.fence.generation).bind(&r.event).bind(r.event_id).bind(r.why.word());
+        }
+        resumed.extend(query.fetch_all(&mut *c).await?);
+    }
+    Ok(resumed)
 }

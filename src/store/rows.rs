@@ -1,39 +1,77 @@
-//! A batch as SQLite is given it: one JSON array of its rows, and beside it the bytes that JSON cannot hold.
+//! Many rows in one statement of SQLite, which has no arrays: a list of values is repeated for each of them.
+//!
+//! A file holds the statement for one row. `values ($3, $4)` becomes `values ($3, $4), ($5, $6)` for two, and what is not
+//! in such a list is bound once. JSON would do as well, but each look into it reads a row's text again.
 
-use serde_json::Value;
-use uuid::{Uuid, fmt::Simple};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
 
-/// The bytes of a batch, one after the other. A row says where its own begin, counted from 1 as `substr` does, and how
-/// many they are.
-#[derive(Debug, Default)]
-pub(super) struct Bytes(Vec<u8>);
+use sqlx::AssertSqlSafe;
 
-impl Bytes {
-    pub(super) fn add(&mut self, bytes: &[u8]) -> (usize, usize) {
-        let begins = self.0.len() + 1;
-        self.0.extend_from_slice(bytes);
-        (begins, bytes.len())
-    }
+/// For how many rows there are statements, so that few are prepared. The driver looks each parameter up by its name, and the
+/// more there are, the longer that takes.
+const SIZES: [usize; 4] = [32, 8, 2, 1];
 
-    /// For what may be null: `substr` from null is null.
-    pub(super) fn add_some(&mut self, bytes: Option<&[u8]>) -> (Option<usize>, usize) {
-        bytes.map_or((None, 0), |bytes| {
-            let (begins, length) = self.add(bytes);
-            (Some(begins), length)
-        })
-    }
+const LIST: &str = "values (";
 
-    pub(super) fn into_inner(self) -> Vec<u8> {
-        self.0
-    }
+/// Cuts a batch into parts for each of which there is a statement.
+pub(super) fn parts<T>(mut batch: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = SIZES.into_iter().find(|size| *size <= batch.len())?;
+        let (part, rest) = batch.split_at(size);
+        batch = rest;
+        Some(part)
+    })
 }
 
-/// The rows, each of them an array.
-pub(super) fn array(rows: impl IntoIterator<Item = Value>) -> String {
-    Value::from_iter(rows).to_string()
+/// The statements of a file for so many rows, of which each has so many parameters.
+pub(super) fn statements(file: &'static str, rows: usize, width: usize) -> AssertSqlSafe<Arc<str>> {
+    type Known = HashMap<(&'static str, usize), Arc<str>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = known.entry((file, rows)).or_insert_with(|| repeated(file, rows, width).into());
+    AssertSqlSafe(Arc::clone(text))
 }
 
-/// As `unhex` reads it.
-pub(super) fn hex(id: Uuid) -> Simple {
-    id.simple()
+fn repeated(file: &str, rows: usize, width: usize) -> String {
+    let mut pieces = file.split(LIST);
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (list, rest) = piece.split_once(')').expect("a list ends");
+        text.push_str("values ");
+        for row in 0..rows {
+            text.push_str(if row == 0 { "(" } else { ", (" });
+            let numbers = list.split(", ").map(|parameter| parameter.trim_start_matches('$').parse::<usize>());
+            for (at, number) in numbers.enumerate() {
+                let number = number.expect("a list holds parameters") + row * width;
+                write!(text, "{}${number}", if at == 0 { "" } else { ", " }).expect("a string takes all");
+            }
+            text.push(')');
+        }
+        text.push_str(rest);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_has_parameters_of_its_own_and_the_rest_is_bound_once() {
+        let file = "with f(a, b) as (values ($2, $3)) select $1, a from f; with f(b) as (values ($3)) select b from f";
+        let two = "with f(a, b) as (values ($2, $3), ($4, $5)) select $1, a from f; with f(b) as (values ($3), ($5)) select b from f";
+        assert_eq!(repeated(file, 1, 2), file);
+        assert_eq!(repeated(file, 2, 2), two);
+    }
+
+    #[test]
+    fn a_batch_is_cut_into_parts_of_few_sizes() {
+        let batch = [(); 79];
+        let sizes: Vec<usize> = parts(&batch).map(<[()]>::len).collect();
+        assert_eq!(sizes, [32, 32, 8, 2, 2, 2, 1]);
+    }
 }

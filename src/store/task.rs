@@ -6,7 +6,7 @@ mod settle;
 
 use std::{collections::HashSet, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub use self::{
@@ -14,13 +14,7 @@ pub use self::{
     rescue::{MOST_CRASHES, put_back},
     settle::{Answer, Settled},
 };
-use super::{
-    Db, Store, doing, each,
-    history::Why,
-    locking,
-    rows::{self, Bytes, hex},
-    wait::Wait,
-};
+use super::{Db, Store, doing, each, history::Why, locking, rows, wait::Wait};
 use crate::{
     error::{Error, Result},
     id::{Fence, Incarnation, TaskId},
@@ -112,38 +106,32 @@ async fn defer_sqlite(
     now: i64,
     batch: &[Deferring],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let mut bytes = Bytes::default();
-    let rows = rows::array(batch.iter().map(|d| {
-        let (step, step_length) = bytes.add_some(d.step.as_deref());
-        let (spec, spec_length) = bytes.add_some(d.wait.spec.as_deref());
-        json!([
-            hex(d.fence.task.0),
-            d.fence.generation,
-            step,
-            step_length,
-            d.attempt,
-            d.why.word(),
-            d.wait.kind,
-            d.wait.passive,
-            spec,
-            spec_length,
-            d.wait.wake_at,
-            d.wait.deadline_at,
-            d.wait.deadline_is_fixed,
-            d.wait.or_resume,
-            d.wait.error_budget,
-        ])
-    }));
-    let key = |d: &Deferring, key: &String| json!([hex(d.fence.task.0), d.fence.generation, key]);
-    let keys = rows::array(batch.iter().flat_map(|d| d.wait.keys.iter().map(move |each| key(d, each))));
-    sqlx::query_scalar(include_str!("sql/defer.sqlite.sql"))
-        .bind(now)
-        .bind(me.0)
-        .bind(rows)
-        .bind(bytes.into_inner())
-        .bind(keys)
-        .fetch_all(c)
-        .await
+    let mut deferred = Vec::with_capacity(batch.len());
+    for part in rows::parts(batch) {
+        let key = |d: &Deferring, key: &String| json!([d.fence.task.0.simple(), d.fence.generation, key]);
+        let keys = part.iter().flat_map(|d| d.wait.keys.iter().map(move |each| key(d, each)));
+        let text = rows::statements(include_str!("sql/defer.sqlite.sql"), part.len(), 13);
+        let mut query =
+            sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(me.0).bind(Value::from_iter(keys).to_string());
+        for d in part {
+            query = query
+                .bind(d.fence.task.0)
+                .bind(d.fence.generation)
+                .bind(d.step.as_deref())
+                .bind(d.attempt)
+                .bind(d.why.word())
+                .bind(d.wait.kind.as_str())
+                .bind(d.wait.passive)
+                .bind(d.wait.spec.as_deref())
+                .bind(d.wait.wake_at)
+                .bind(d.wait.deadline_at)
+                .bind(d.wait.deadline_is_fixed)
+                .bind(d.wait.or_resume)
+                .bind(d.wait.error_budget);
+        }
+        deferred.extend(query.fetch_all(&mut *c).await?);
+    }
+    Ok(deferred)
 }
 
 /// A task's end, by whomever.
@@ -234,23 +222,28 @@ async fn end_sqlite(
     now: i64,
     batch: &[Ending],
 ) -> Result<Vec<(Uuid, Option<String>)>, sqlx::Error> {
-    let (mut bytes, mut seen) = (Bytes::default(), HashSet::new());
-    let ends = rows::array(batch.iter().filter(|e| seen.insert(e.fence)).map(|e| {
-        let (result, length) = bytes.add(&e.result);
-        json!([
-            hex(e.fence.task.0),
-            e.fence.generation,
-            e.was.word(),
-            e.holder.map(|holder| hex(holder.0)),
-            e.state.word(),
-            result,
-            length,
-            e.why.word(),
-            e.event.map(hex),
-            e.who.map(|who| hex(who.0)),
-        ])
-    }));
-    sqlx::query_as(include_str!("sql/end.sqlite.sql")).bind(now).bind(ends).bind(bytes.into_inner()).fetch_all(c).await
+    // Of two for one task the first is taken.
+    let mut seen = HashSet::new();
+    let batch: Vec<&Ending> = batch.iter().filter(|e| seen.insert(e.fence)).collect();
+    let mut ended = Vec::with_capacity(batch.len());
+    for part in rows::parts(&batch) {
+        let text = rows::statements(include_str!("sql/end.sqlite.sql"), part.len(), 9);
+        let mut query = sqlx::query_as(text).bind(now);
+        for e in part {
+            query = query
+                .bind(e.fence.task.0)
+                .bind(e.fence.generation)
+                .bind(e.was.word())
+                .bind(e.holder.map(|holder| holder.0))
+                .bind(e.state.word())
+                .bind(&e.result)
+                .bind(e.why.word())
+                .bind(e.event)
+                .bind(e.who.map(|who| who.0));
+        }
+        ended.extend(query.fetch_all(&mut *c).await?);
+    }
+    Ok(ended)
 }
 
 /// What became of a call to cancel a task.
