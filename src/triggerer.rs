@@ -15,6 +15,7 @@ mod reporting;
 mod share;
 mod sharing;
 mod undoing;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 

@@ -47,6 +47,9 @@ const PARKED: Duration = Duration::from_millis(100);
 /// What falls due within this time is begun together: waking up for each by itself costs more than many of the checks do.
 const GATHERED: Duration = Duration::from_millis(10);
 
+/// How long a trigger that cannot be read again is left alone.
+const UNREADABLE: Duration = Duration::from_mins(1);
+
 /// Over how long the first checks of triggers that change hands are spread at most.
 const LONGEST_SPREAD: Duration = Duration::from_secs(30);
 
@@ -222,6 +225,8 @@ impl<'a> Checks<'a> {
         let now = self.clock.now_ms();
         let groups = &mut self.groups;
         let first = self.holdings.with(fence, |holding| {
+            let inherited = holding.trigger.as_ref().filter(|_| holding.inherited);
+            let interval = inherited.and_then(|trigger| interval_of(&**trigger, waited(now, holding.since)).ok());
             let subject = match holding.shared.clone() {
                 None => Subject::One(fence),
                 Some(spec) => match groups.join(&spec, holding) {
@@ -229,10 +234,7 @@ impl<'a> Checks<'a> {
                     (id, false) => return Err(id),
                 },
             };
-            if !holding.inherited {
-                return Ok((subject, Duration::ZERO));
-            }
-            let interval = interval_of(&*holding.trigger, waited(now, holding.since)).unwrap_or_default();
+            let Some(interval) = interval else { return Ok((subject, Duration::ZERO)) };
             let within = millis(interval.min(LONGEST_SPREAD));
             let within = holding.deadline_at.map_or(within, |deadline_at| within.min(deadline_at - now)).max(0);
             Ok((subject, Duration::from_millis(rand::random_range(0..=within.cast_unsigned()))))
@@ -293,17 +295,21 @@ impl<'a> Checks<'a> {
     fn take_up(&mut self, subject: Subject) -> Option<Begins> {
         let now = self.clock.now();
         match subject {
-            Subject::One(fence) => self.holdings.with(fence, |holding| {
-                holding.has_news = false;
-                Begins {
-                    members: Vec::new(),
-                    trigger: Arc::clone(&holding.trigger),
-                    since: holding.since,
-                    memory: std::mem::take(&mut holding.memory).unless_set_back(now),
-                    arrived: Arc::clone(&holding.arrived),
-                }
-            }),
+            Subject::One(fence) => {
+                let begins = self.holdings.with(fence, |holding| {
+                    holding.has_news = false;
+                    Some(Begins {
+                        members: Vec::new(),
+                        trigger: holding.trigger.clone()?,
+                        since: holding.since,
+                        memory: std::mem::take(&mut holding.memory).unless_set_back(now),
+                        arrived: Arc::clone(&holding.arrived),
+                    })
+                });
+                begins.flatten()
+            }
             Subject::Group(id) => {
+                let trigger = self.groups.trigger(id);
                 let group = self.groups.get_mut(id)?;
                 group.members.retain(|member| self.holdings.still(*member));
                 group.first_deadline = None;
@@ -311,9 +317,18 @@ impl<'a> Checks<'a> {
                     self.disband(id);
                     return None;
                 }
+                let trigger = match trigger {
+                    Ok(trigger) => trigger?,
+                    // It could be read when it was leased.
+                    Err(error) => {
+                        tracing::error!("cannot read a trigger any more that is held: {}", error.chain());
+                        self.schedule(subject, UNREADABLE);
+                        return None;
+                    }
+                };
                 Some(Begins {
                     members: group.members.clone(),
-                    trigger: Arc::clone(&group.trigger),
+                    trigger,
                     since: group.since,
                     memory: std::mem::take(&mut group.memory).unless_set_back(now),
                     arrived: Arrived::default(),

@@ -21,9 +21,11 @@ use tokio_util::task::TaskTracker;
 use super::{
     home::{Leased, Spec},
     record::Record,
+    words::Words,
 };
 use crate::{
     id::{Fence, TaskId},
+    kind,
     store::check::{Check, Report},
 };
 
@@ -43,7 +45,9 @@ pub(super) struct Holdings {
     capacity: usize,
     /// How many of these may be taken: my share.
     limit: AtomicUsize,
-    held: DashMap<TaskId, Holding>,
+    held: DashMap<TaskId, Box<Holding>>,
+    /// What many of them say alike.
+    words: Words,
     freed: Arc<Notify>,
     /// What triggers may read that are let go of.
     config: Config,
@@ -72,7 +76,8 @@ pub(super) struct Holding {
     pub(super) is_found: bool,
     /// It was taken over from a holder that is gone.
     pub(super) inherited: bool,
-    pub(super) trigger: Arc<dyn Trigger>,
+    /// None where its equals have it.
+    pub(super) trigger: Option<Arc<dyn Trigger>>,
     pub(super) since: Timestamp,
     /// When it was due for a look as it was leased, in milliseconds.
     pub(super) wake_at: i64,
@@ -105,12 +110,18 @@ impl Holdings {
             capacity,
             limit: AtomicUsize::new(capacity),
             held: DashMap::new(),
+            words: Words::default(),
             freed: Arc::default(),
             config,
             leases: AtomicU64::default(),
             aftermath: TaskTracker::new(),
             reports: Mutex::default(),
         }
+    }
+
+    /// What many triggers say alike is kept once.
+    pub(super) fn shared(&self, words: &str) -> Arc<str> {
+        self.words.shared(words)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -150,8 +161,8 @@ impl Holdings {
             inherited: leased.inherited,
             wake_at: leased.wake_at,
             lasts,
-            destination: destination.map(Arc::from),
-            trigger: Arc::from(leased.trigger),
+            destination: destination.map(|name| self.words.shared(&name)),
+            trigger: Some(Arc::from(leased.trigger)),
             since: crate::clock::timestamp(leased.since),
             deadline_at: leased.deadline_at,
             error_budget: leased.error_budget,
@@ -163,7 +174,7 @@ impl Holdings {
             check: None,
             record: Record::default(),
         };
-        if let Some(mut before) = self.held.insert(holding.fence.task, holding) {
+        if let Some(mut before) = self.held.insert(holding.fence.task, Box::new(holding)) {
             // Its wait is over, or it was given back: that has not been heard of here yet.
             self.drop_now(&mut before);
         }
@@ -311,8 +322,11 @@ impl Holdings {
 
     /// What equals share is let go of with the last of them, and what something was found of by whoever stores that.
     fn let_go(&self, holding: &mut Holding) {
-        if holding.shared.is_none() && !holding.is_found {
-            self.clean_up(Arc::clone(&holding.trigger), holding.since, std::mem::take(&mut holding.memory));
+        if holding.shared.is_some() || holding.is_found {
+            return;
+        }
+        if let Some(trigger) = holding.trigger.take() {
+            self.clean_up(trigger, holding.since, std::mem::take(&mut holding.memory));
         }
     }
 
@@ -328,8 +342,13 @@ impl Holdings {
         let held: Vec<TaskId> = self.held.iter().map(|entry| *entry.key()).collect();
         // Each in a task of its own, so that one that panics harms no other.
         for (_, holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
-            if !holding.is_found && holding.shared.is_none_or(|spec| shared.insert(spec)) {
-                self.clean_up(holding.trigger, holding.since, holding.memory);
+            let Holding { is_found, shared: spec, trigger, since, memory, .. } = *holding;
+            if is_found || spec.as_ref().is_some_and(|spec| !shared.insert(Arc::clone(spec))) {
+                continue;
+            }
+            let read = || kind::join(spec.as_deref()?).ok().map(Arc::from);
+            if let Some(trigger) = trigger.or_else(read) {
+                self.clean_up(trigger, since, memory);
             }
         }
         self.aftermath.close();

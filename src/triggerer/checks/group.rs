@@ -8,9 +8,13 @@ use std::{collections::HashMap, sync::Arc};
 use reveille_trigger::{Memory, Timestamp, Trigger};
 
 use super::schedule::Destination;
-use crate::triggerer::{
-    holding::{Hold, Holding},
-    home::Spec,
+use crate::{
+    error::Result,
+    kind,
+    triggerer::{
+        holding::{Hold, Holding},
+        home::Spec,
+    },
 };
 
 /// One group, for as long as it has members.
@@ -19,7 +23,8 @@ pub(super) struct GroupId(u64);
 
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) trigger: Arc<dyn Trigger>,
+    /// None while the next look is far off: it is read again then.
+    pub(super) trigger: Option<Arc<dyn Trigger>>,
     pub(super) destination: Destination,
     /// Who waits. Those who left without a word are found out at the next look.
     pub(super) members: Vec<Hold>,
@@ -37,7 +42,7 @@ pub(super) struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     by_spec: HashMap<Spec, GroupId>,
-    by_id: HashMap<GroupId, (Spec, Group)>,
+    by_id: HashMap<GroupId, Box<(Spec, Group)>>,
     formed: u64,
 }
 
@@ -46,17 +51,17 @@ impl Groups {
     /// new, and yet to be looked at for the first time.
     pub(super) fn join(&mut self, spec: &Spec, member: &mut Holding) -> (GroupId, bool) {
         if let Some(id) = self.by_spec.get(spec) {
-            let (spec, group) = self.by_id.get_mut(id).expect("each spec has its group");
+            let (spec, group) = &mut **self.by_id.get_mut(id).expect("each spec has its group");
             group.members.push(member.hold());
             group.first_deadline = group.first_deadline.into_iter().chain(member.deadline_at).min();
             group.since = group.since.max(member.since);
-            (member.shared, member.trigger) = (Some(Arc::clone(spec)), Arc::clone(&group.trigger));
+            (member.shared, member.trigger) = (Some(Arc::clone(spec)), None);
             return (*id, false);
         }
         let id = GroupId(self.formed);
         self.formed += 1;
         let group = Group {
-            trigger: Arc::clone(&member.trigger),
+            trigger: member.trigger.take(),
             destination: member.destination.clone(),
             members: vec![member.hold()],
             first_deadline: None,
@@ -66,21 +71,30 @@ impl Groups {
             failures: 0,
         };
         self.by_spec.insert(Arc::clone(spec), id);
-        self.by_id.insert(id, (Arc::clone(spec), group));
+        self.by_id.insert(id, Box::new((Arc::clone(spec), group)));
         (id, true)
     }
 
     pub(super) fn get(&self, id: GroupId) -> Option<&Group> {
-        self.by_id.get(&id).map(|(_, group)| group)
+        self.by_id.get(&id).map(|entry| &entry.1)
     }
 
     pub(super) fn get_mut(&mut self, id: GroupId) -> Option<&mut Group> {
-        self.by_id.get_mut(&id).map(|(_, group)| group)
+        self.by_id.get_mut(&id).map(|entry| &mut entry.1)
+    }
+
+    /// What a group looks with, read again if it was let go of.
+    pub(super) fn trigger(&self, id: GroupId) -> Result<Option<Arc<dyn Trigger>>> {
+        let Some((spec, group)) = self.by_id.get(&id).map(|entry| &**entry) else { return Ok(None) };
+        match &group.trigger {
+            Some(trigger) => Ok(Some(Arc::clone(trigger))),
+            None => kind::join(spec).map(|trigger| Some(Arc::from(trigger))),
+        }
     }
 
     /// Takes out one that has nobody left.
     pub(super) fn remove(&mut self, id: GroupId) -> Option<Group> {
-        let (spec, group) = self.by_id.remove(&id)?;
+        let (spec, group) = *self.by_id.remove(&id)?;
         self.by_spec.remove(&spec);
         Some(group)
     }

@@ -20,6 +20,10 @@ use crate::{
 /// How much is kept of an error while its trigger is held, in bytes: there may be as many as triggers.
 const LONGEST_ERROR: usize = 500;
 
+/// How far off the next look is, in milliseconds, if what looks is let go of until then: its spec takes less, and reading it
+/// takes microseconds.
+const FAR_OFF: i64 = 10_000;
+
 fn short(mut error: String) -> String {
     error.truncate(error.floor_char_boundary(LONGEST_ERROR));
     error
@@ -60,7 +64,7 @@ impl Checks<'_> {
             Ok(Answer::Fire(event)) => self.end(look, What::Fire(event), interval).await,
             Ok(Answer::NotYet) => {
                 let wait = asked.unwrap_or_else(|| jittered(interval));
-                let said = look.cx.said().map(Arc::from);
+                let said = look.cx.said().map(|said| self.holdings.shared(&said));
                 self.go_on(look, GoesOn { failures: 0, wait: millis(wait), said }).await;
             }
             Err(error) if error.is_fatal() => {
@@ -73,7 +77,7 @@ impl Checks<'_> {
                 self.warn(&look, failures, &error);
                 let wait = back_off(interval, failures, error.retry_after());
                 let wait = asked.map_or(wait, |asked| wait.min(asked));
-                let said = Some(Arc::from(short(error.to_string())));
+                let said = Some(self.holdings.shared(&short(error.to_string())));
                 self.go_on(look, GoesOn { failures, wait: millis(wait), said }).await;
             }
         }
@@ -205,6 +209,7 @@ impl Checks<'_> {
         left.extend(group.members.drain(..).skip(look.members.len()));
         group.members = left;
         group.failures = goes_on.failures;
+        group.trigger = Some(look.trigger).filter(|_| goes_on.wait < FAR_OFF);
         group.memory = look.cx.into_memory();
         if group.members.is_empty() {
             self.disband(id);
@@ -226,8 +231,10 @@ impl Checks<'_> {
 
     /// Nobody is left: what the group held on this replica is let go of.
     pub(super) fn disband(&mut self, id: GroupId) {
-        if let Some(group) = self.groups.remove(id) {
-            self.holdings.clean_up(group.trigger, group.since, group.memory);
+        let trigger = self.groups.trigger(id);
+        let Some(group) = self.groups.remove(id) else { return };
+        if let Ok(Some(trigger)) = trigger {
+            self.holdings.clean_up(trigger, group.since, group.memory);
         }
     }
 

@@ -122,11 +122,11 @@ impl Context {
     /// Takes away what the previous check on this replica left, if it is of this type.
     pub fn take<T: Send + 'static>(&self) -> Option<T> {
         let mut memory = lock(&self.memory.0);
-        let Left { what, at } = memory.take()?;
+        let Left { what, at } = *memory.take()?;
         match what.downcast() {
             Ok(what) => Some(*what),
             Err(what) => {
-                *memory = Some(Left { what, at });
+                *memory = Some(Box::new(Left { what, at }));
                 None
             }
         }
@@ -134,7 +134,7 @@ impl Context {
 
     /// Leaves something for the next check on this replica.
     pub fn remember<T: Send + 'static>(&self, what: T) {
-        *lock(&self.memory.0) = Some(Left { what: Box::new(what), at: self.now() });
+        *lock(&self.memory.0) = Some(Box::new(Left { what: Box::new(what), at: self.now() }));
     }
 
     /// Takes the memory out, to hand it to the next check.
@@ -159,7 +159,7 @@ impl fmt::Debug for Context {
 
 /// What a trigger's checks on one replica leave one another. Empty at first; costs nothing until used.
 #[derive(Default)]
-pub struct Memory(Mutex<Option<Left>>);
+pub struct Memory(Mutex<Option<Box<Left>>>);
 
 struct Left {
     what: Box<dyn Any + Send>,
