@@ -112,7 +112,7 @@ async fn defer_sqlite(
         let keys = part.iter().flat_map(|d| d.wait.keys.iter().map(move |each| key(d, each)));
         let text = rows::statements(include_str!("sql/defer.sqlite.sql"), part.len(), 13);
         let mut query =
-            sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(me.0).bind(Value::from_iter(keys).to_string());
+            sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(me.0).bind(keys.collect::<Value>().to_string());
         for d in part {
             query = query
                 .bind(d.fence.task.0)
