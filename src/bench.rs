@@ -12,6 +12,7 @@ mod poll;
 mod replica;
 mod report;
 mod shares;
+mod stuck;
 mod takeover;
 mod timers;
 mod usage;
@@ -24,6 +25,7 @@ pub use self::{
     poll::{Kind, Poll},
     report::Report,
     shares::{Settled, Shares},
+    stuck::Beside,
     takeover::{Fault, Takeover},
     timers::Timers,
 };
@@ -80,6 +82,8 @@ pub enum Scenario {
     Shares(Shares),
     /// A replica that is lost, or leaves.
     Takeover(Takeover),
+    /// Rows that cannot run beside those that can: so many that sleep, and a tenth as many of each other sort.
+    Stuck(usize),
 }
 
 /// Measures; `None` if it was stopped before it was done.
@@ -106,6 +110,7 @@ async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<
         Scenario::Poll(poll) => poll::run(&bench, poll, "poll").await,
         Scenario::Shares(shares) => shares::run(&bench, shares).await,
         Scenario::Takeover(takeover) => takeover::run(&bench, takeover).await,
+        Scenario::Stuck(triggers) => stuck::run(&bench, *triggers).await,
     };
     bench.store.close().await;
     measured

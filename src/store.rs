@@ -21,6 +21,7 @@ pub mod retention;
 pub mod scratch;
 pub mod signal;
 pub mod slot;
+pub mod stuck;
 pub mod task;
 pub mod trigger;
 pub mod undo;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::shares::Settled;
+use super::{shares::Settled, stuck::Beside};
 use crate::lag::Lag;
 
 /// The figures of one run. What does not apply to its scenario is left out.
@@ -71,6 +71,18 @@ pub struct Report {
     /// How triggers were shared, after one thing and another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled: Option<Vec<Settled>>,
+    /// The pages that a claim and a lease read or find in memory: on PostgreSQL, by its own account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffers: Option<Beside<u64>>,
+    /// How many of these go into finding the rows; the rest into taking them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_buffers: Option<Beside<u64>>,
+    /// The steps that SQLite's virtual machine makes for them: on SQLite, which counts no pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Beside<u64>>,
+    /// How long the quickest of a few of them took the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<Beside<f64>>,
 }
 
 impl Report {

@@ -11,7 +11,8 @@ use super::{
     serve, time,
 };
 use crate::bench::{
-    self, Burst, Fault, Kind, Poll, Report, Scenario, Settings, Settled, Share, Shares, Takeover, Timers, Waiting,
+    self, Beside, Burst, Fault, Kind, Poll, Report, Scenario, Settings, Settled, Share, Shares, Takeover, Timers,
+    Waiting,
 };
 
 /// Measure what a replica does on this machine and with this database
@@ -143,6 +144,17 @@ enum What {
         #[arg(long, value_name = "DURATION", value_parser = time::duration, default_value = "10s")]
         lease: Duration,
     },
+
+    /// Put rows that cannot run beside some that can, and tell what a claim and a lease read, without and with them
+    ///
+    /// On PostgreSQL the pages that the statements of the runtime read or find in memory, by explain (analyze, buffers);
+    /// on SQLite, which counts none, the steps of its virtual machine. Exits with 1 if they are over half as many again.
+    Stuck {
+        /// How many tasks sleep long, on dormant triggers and passive waits. A tenth as many wait for a full concurrency key,
+        /// as many again are ready under a name that nobody has, and as many wait on triggers of a kind that nobody has
+        #[arg(long, value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
+        triggers: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -175,7 +187,8 @@ impl Bench {
         let measured = serve::until_signalled(async |stop| Box::pin(bench::run(settings, &stop)).await).await?;
         let Some(report) = measured? else { return Ok(Exit::Interrupted) };
         let is_right = [report.lost, report.doubled].into_iter().flatten().all(|count| count == 0)
-            && report.settled.iter().flatten().all(Settled::is_right);
+            && report.settled.iter().flatten().all(Settled::is_right)
+            && [report.buffers, report.steps].iter().flatten().all(Beside::is_flat);
         app.output.print(&Shown(report))?;
         Ok(if is_right { Exit::Fine } else { Exit::Wrong })
     }
@@ -221,6 +234,7 @@ impl What {
                 },
                 lease,
             }),
+            Self::Stuck { triggers } => Scenario::Stuck(triggers as usize),
         }
     }
 }
@@ -293,6 +307,21 @@ impl fmt::Display for Shown {
         if let Some((lost, doubled)) = report.lost.zip(report.doubled) {
             line("lost", lost.to_string(), "deferrals that reached no outcome");
             line("doubled", doubled.to_string(), "deferrals that reached more than one");
+        }
+        for (what, beside) in [("pages", report.buffers), ("steps", report.steps)] {
+            if let Some(beside) = beside {
+                let Beside { claim_before, claim_after, lease_before, lease_after } = beside;
+                line(
+                    what,
+                    format!("{claim_before} → {claim_after}"),
+                    "of a claim of 100 tasks, without and beside them",
+                );
+                line("", format!("{lease_before} → {lease_after}"), "of a lease of 100 triggers");
+            }
+        }
+        if let Some(Beside { claim_before, claim_after, lease_before, lease_after }) = report.took_ms {
+            line("took", format!("{claim_before:.1} → {claim_after:.1} ms"), "the claim, at the quickest");
+            line("", format!("{lease_before:.1} → {lease_after:.1} ms"), "the lease");
         }
         for settled in report.settled.iter().flatten() {
             let Settled { after, off_percent, renewals, seconds, most_moves, .. } = settled;

@@ -106,9 +106,14 @@ impl Url {
             .disable_statement_logging()
     }
 
-    pub(super) fn postgres_hosts(text: &str) -> Result<Hosts> {
+    /// Where statements may take their time, and nobody waits for them.
+    pub(super) fn unlimited_hosts(text: &str) -> Result<Hosts> {
         let ours = |options: PgConnectOptions| options.application_name("reveille").disable_statement_logging();
-        Ok(Hosts::of(text)?.map(ours).with(&[
+        Ok(Hosts::of(text)?.map(ours))
+    }
+
+    pub(super) fn postgres_hosts(text: &str) -> Result<Hosts> {
+        Ok(Self::unlimited_hosts(text)?.with(&[
             ("statement_timeout", "5s"),
             // Short statements are estimated as long ones: compiling a claim took ten times as long as running it.
             ("jit", "off"),

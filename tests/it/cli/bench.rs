@@ -108,3 +108,26 @@ on_both! {
         assert_eq!(shell.things().into_iter().filter(log).collect::<Vec<_>>(), before);
     }
 }
+
+/// By how much more pages are found in memory of deeper trees for each row, and how many more the search may take: in which
+/// order it goes to the table differs with how much lies there.
+const DEEPER: f64 = 1.25;
+const SEARCH: f64 = 150.0;
+
+on_both! {
+    fn what_cannot_run_costs_those_who_look_for_work_nothing(shell) {
+        let report = shell.json(&["bench", "stuck", "--triggers", "100000"]);
+        assert_eq!((&report["scenario"], &report["triggers"]), (&"stuck".into(), &100_000.into()), "{report}");
+        let work = |of: &str, name: &str| figure(&report[of], name);
+        for taking in ["claim", "lease"] {
+            let (before, after) = (format!("{taking}_before"), format!("{taking}_after"));
+            assert!(work("took_ms", &after) > 0.0, "{report}");
+            if report["backend"] == "sqlite" {
+                assert!(work("steps", &after) <= 1.01 * work("steps", &before), "{report}");
+                continue;
+            }
+            assert!(work("buffers", &after) <= DEEPER * work("buffers", &before), "{report}");
+            assert!(work("search_buffers", &after) <= work("search_buffers", &before) + SEARCH, "{report}");
+        }
+    }
+}
