@@ -5,6 +5,7 @@
 
 mod burst;
 mod cycle;
+mod delay;
 mod equals;
 mod floor;
 mod pickup;
@@ -31,6 +32,7 @@ pub use self::{
 };
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use self::delay::Detour;
 use crate::{
     error::{Error, Result},
     life::Stop,
@@ -55,6 +57,8 @@ pub struct Settings {
     pub program: PathBuf,
     /// How long to measure.
     pub lasting: Duration,
+    /// How much longer than it takes a round trip to the server is to take.
+    pub delay: Option<Duration>,
     /// What to measure.
     pub scenario: Scenario,
 }
@@ -91,14 +95,22 @@ pub enum Scenario {
 /// # Errors
 /// If the database cannot be used, or left as it was.
 pub async fn run(settings: Settings, stop: &Stop) -> Result<Option<Report>> {
+    if let (Some(_), Url::Sqlite(_)) = (settings.delay, &settings.database) {
+        return Err(Error::Invalid(
+            "there is no network before SQLite that could be slow: name a PostgreSQL server by --database-url, or leave out --delay".to_owned(),
+        ));
+    }
     let scratch = Scratch::make(&settings.database, "reveille_bench").await?;
     let measured = measure(&settings, &scratch, stop).await;
     scratch.remove().await?;
-    measured
+    let delay_ms = settings.delay.map(|delay| delay.as_millis() as u64);
+    Ok(measured?.map(|report| Report { delay_ms, ..report }))
 }
 
 async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<Option<Report>> {
-    let bench = Bench { settings, scratch, stop, store: scratch.open().await? };
+    let detour = settings.delay.map(|by| Detour::before(scratch.url(), by)).transpose()?;
+    let url = detour.as_ref().map_or_else(|| scratch.url().clone(), |(_, url)| url.clone());
+    let bench = Bench { settings, scratch, stop, store: scratch.open_at(url).await? };
     let measured = match &settings.scenario {
         Scenario::Burst(burst) => burst::run(&bench, *burst).await,
         Scenario::Pickup(triggers) => pickup::run(&bench, *triggers).await,

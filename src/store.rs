@@ -52,6 +52,7 @@ pub use self::{
     connect::{Options, Url},
     enqueue::NewTask,
     failure::Verdict,
+    hosts::Place,
     migrate::{migrations, pending_migrations},
     wait::Wait,
 };

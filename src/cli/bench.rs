@@ -40,6 +40,9 @@ enum What {
         /// How many waits there are
         #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         triggers: u32,
+
+        #[command(flatten)]
+        network: Network,
     },
 
     /// Start a triggerer where there are free triggers, and time how soon it holds them all
@@ -47,6 +50,9 @@ enum What {
         /// How many triggers there are
         #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         triggers: u32,
+
+        #[command(flatten)]
+        network: Network,
     },
 
     /// Have tasks go all the way: added, claimed, deferred, leased, fired, claimed again and finished
@@ -54,6 +60,9 @@ enum What {
         /// How many tasks
         #[arg(long, value_name = "N", default_value = "20000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         tasks: u32,
+
+        #[command(flatten)]
+        network: Network,
     },
 
     /// Have timers come due one after the other, and tell how long after its time each step runs
@@ -157,6 +166,14 @@ enum What {
     },
 }
 
+/// What is between the benchmark and the server.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Network {
+    /// How many milliseconds longer a round trip to the server is to take, as over a network; on PostgreSQL alone
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    delay: Option<u32>,
+}
+
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Awaited {
     Active,
@@ -182,6 +199,7 @@ impl Bench {
             database: app.url().clone(),
             program: std::env::current_exe()?,
             lasting: self.seconds,
+            delay: self.what.delay(),
             scenario: self.what.scenario(),
         };
         let measured = serve::until_signalled(async |stop| Box::pin(bench::run(settings, &stop)).await).await?;
@@ -195,17 +213,24 @@ impl Bench {
 }
 
 impl What {
+    fn delay(&self) -> Option<Duration> {
+        let (Self::Burst { network, .. } | Self::Pickup { network, .. } | Self::Cycle { network, .. }) = self else {
+            return None;
+        };
+        network.delay.map(|ms| Duration::from_millis(ms.into()))
+    }
+
     fn scenario(self) -> Scenario {
         match self {
-            Self::Burst { kind, triggers } => Scenario::Burst(Burst {
+            Self::Burst { kind, triggers, .. } => Scenario::Burst(Burst {
                 waiting: match kind {
                     Awaited::Active => Waiting::Active,
                     Awaited::Passive => Waiting::Passive,
                 },
                 triggers: triggers as usize,
             }),
-            Self::Pickup { triggers } => Scenario::Pickup(triggers as usize),
-            Self::Cycle { tasks } => Scenario::Cycle(tasks as usize),
+            Self::Pickup { triggers, .. } => Scenario::Pickup(triggers as usize),
+            Self::Cycle { tasks, .. } => Scenario::Cycle(tasks as usize),
             Self::Timers { rate } => Scenario::Timers(Timers { rate: rate as usize }),
             Self::Share { triggers, specs, every } => {
                 Scenario::Share(Share { triggers: triggers as usize, specs: specs as usize, every })
@@ -270,6 +295,9 @@ impl fmt::Display for Shown {
             report.triggers.to_string(),
             &format!("{what} on {}, for {:.1} s", report.backend, report.seconds),
         );
+        if let Some(delay) = report.delay_ms {
+            line("delay", format!("{delay} ms"), "that a round trip to the server takes longer");
+        }
         if let Some(polls) = report.polls_per_s {
             let failed = report.polls_failed.unwrap_or_default();
             line(

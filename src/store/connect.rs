@@ -17,7 +17,7 @@ use sqlx::{
 
 use super::{
     Db, Inner, Pool, Pooled, Store, doing, each,
-    hosts::Hosts,
+    hosts::{self, Hosts, Place},
     migrate,
     sessions::{self, WRITING},
     wake::Wake,
@@ -119,6 +119,30 @@ impl Url {
             ("jit", "off"),
             ("idle_in_transaction_session_timeout", "10s"),
         ]))
+    }
+
+    /// Where its server is.
+    ///
+    /// # Errors
+    /// If it is a file, or there are several.
+    pub fn place(&self) -> Result<Place> {
+        let Self::Postgres(text) = self else {
+            return Err(Error::Invalid(format!("{self} is a file, and no network is before it")));
+        };
+        let several = || Error::Invalid(format!("{self} names several servers: name the one"));
+        Hosts::of(text)?.place().ok_or_else(several)
+    }
+
+    /// The same database, with its server at a port of this host.
+    ///
+    /// # Errors
+    /// If it is a file.
+    pub fn at_local_port(&self, port: u16) -> Result<Self> {
+        self.place()?;
+        match self {
+            Self::Sqlite(_) => Ok(self.clone()),
+            Self::Postgres(text) => hosts::at_local_port(text, port).parse(),
+        }
     }
 
     /// The same database, declared to be behind a pooler.

@@ -5,6 +5,7 @@
 //! of one host a URL, so the list is read here.
 
 use std::{
+    path::PathBuf,
     str::FromStr,
     sync::{
         Arc,
@@ -31,7 +32,37 @@ pub(super) struct Hosts {
     sessions: Sessions,
 }
 
+/// Where a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On a host, at a port.
+    Host(String, u16),
+    /// By a socket of this host.
+    Socket(PathBuf),
+}
+
+/// The URL with another place for its server: a port of this host.
+pub(super) fn at_local_port(text: &str, port: u16) -> String {
+    let (text, _) = without(text, |name| ["host", "hostaddr", "port"].contains(&name));
+    let Some((scheme, rest)) = text.split_once("://") else { return text };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let user = authority.rsplit_once('@').map_or_else(String::new, |(user, _)| format!("{user}@"));
+    format!("{scheme}://{user}127.0.0.1:{port}{path}")
+}
+
 impl Hosts {
+    /// Where the server is; none if there are several.
+    pub(super) fn place(&self) -> Option<Place> {
+        let [options] = &self.each[..] else { return None };
+        let host = options.get_host();
+        let folder = options.get_socket().cloned().or_else(|| host.starts_with('/').then(|| host.into()));
+        Some(match folder {
+            Some(folder) => Place::Socket(folder.join(format!(".s.PGSQL.{}", options.get_port()))),
+            None => Place::Host(host.to_owned(), options.get_port()),
+        })
+    }
+
     /// Reads a URL.
     pub(super) fn of(text: &str) -> Result<Self> {
         let (text, attributes) = without(text, |name| name == "target_session_attrs");
@@ -234,6 +265,24 @@ mod tests {
         assert_eq!(without_one.at(0).get_options(), Some("-c jit=off"));
         let refused = Hosts::of("postgres://me@one/app?pooler=session").unwrap_err();
         assert!(refused.to_string().contains("write pooler=true"), "{refused}");
+    }
+
+    #[test]
+    fn one_server_has_a_place_and_may_be_reached_at_another() {
+        let place = |text: &str| Hosts::of(text).unwrap().place();
+        let socket = |path: &str| Some(Place::Socket(path.into()));
+        assert_eq!(place("postgres://me@one:5433/app"), Some(Place::Host("one".to_owned(), 5433)));
+        assert_eq!(place("postgres://me@%2Frun%2Fpg:5433/app"), socket("/run/pg/.s.PGSQL.5433"));
+        assert_eq!(place("postgres:///app?user=me&host=/run/pg&port=5433"), socket("/run/pg/.s.PGSQL.5433"));
+        assert_eq!(place("postgres://me@one,two/app"), None);
+        for (text, moved) in [
+            ("postgres://me:p%40@one:5433/app?pooler=true", "postgres://me:p%40@127.0.0.1:99/app?pooler=true"),
+            ("postgres://me@%2Frun%2Fpg/app", "postgres://me@127.0.0.1:99/app"),
+            ("postgres:///app?user=me&host=/run/pg&port=5433", "postgres://127.0.0.1:99/app?user=me"),
+        ] {
+            assert_eq!(at_local_port(text, 99), moved);
+            assert_eq!(place(&at_local_port(text, 99)), Some(Place::Host("127.0.0.1".to_owned(), 99)));
+        }
     }
 
     #[test]

@@ -59,9 +59,17 @@ impl Scratch {
     /// # Errors
     /// If the database does not answer, or is too old.
     pub async fn open(&self) -> Result<Store> {
+        self.open_at(self.url.clone()).await
+    }
+
+    /// The same, with connections that go another way.
+    ///
+    /// # Errors
+    /// If the database does not answer, or is too old.
+    pub async fn open_at(&self, url: Url) -> Result<Store> {
         Store::migrate(&self.url).await?;
         let vault = Vault::read_or_create(self.key_file())?;
-        Store::connect(Options::new(self.url.clone(), vault)).await
+        Store::connect(Options::new(url, vault)).await
     }
 
     /// Where it is.

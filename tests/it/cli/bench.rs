@@ -89,6 +89,25 @@ on_both! {
 }
 
 on_both! {
+    fn a_server_may_be_further_away(shell) {
+        let cycle = ["bench", "cycle", "--tasks", "40", "--delay", "20"];
+        if shell.json(&["bench", "cycle", "--tasks", "1"])["backend"] == "sqlite" {
+            shell.run(&cycle).refused(2, &["no network before SQLite", "leave out --delay"]);
+            return;
+        }
+        let report = shell.json(&cycle);
+        assert_eq!(report["delay_ms"], 20, "{report}");
+        // Nine transactions of three round trips each at least, one after the other.
+        assert!(figure(&report, "seconds") >= 0.5, "{report}");
+        // As for the floor: seven, the first with four.
+        assert!(figure(&report, "floor_per_s") <= 40.0 / 0.5, "{report}");
+        for what in ["burst", "pickup"] {
+            assert_eq!(shell.json(&["bench", what, "--triggers", "40", "--delay", "1"])["delay_ms"], 1);
+        }
+    }
+}
+
+on_both! {
     fn it_works_beside_what_is_there_and_leaves_nothing_behind(shell) {
         shell.add(&["report"]);
         let before = shell.things();
