@@ -4,6 +4,7 @@
 //! the outside is in processes of its own, so that CPU and memory are those of the replica alone.
 
 mod burst;
+mod chart;
 mod cycle;
 mod delay;
 mod equals;
@@ -12,7 +13,9 @@ mod pickup;
 mod poll;
 mod replica;
 mod report;
+mod series;
 mod shares;
+mod soak;
 mod stuck;
 mod takeover;
 mod timers;
@@ -22,9 +25,11 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use self::{
     burst::{Burst, Waiting},
+    chart::{shown, svg},
     equals::Share,
     poll::{Kind, Poll},
     report::Report,
+    series::{Flat, Sample, Series, Unit, series},
     shares::{Settled, Shares},
     stuck::Beside,
     takeover::{Fault, Takeover},
@@ -38,6 +43,8 @@ use crate::{
     life::Stop,
     store::{NewTask, Store, Url, scratch::Scratch},
     tally::Tally,
+    triggerer,
+    worker::{self, Tasks},
 };
 
 /// How many tasks are added at once, and by how many at a time.
@@ -88,6 +95,8 @@ pub enum Scenario {
     Takeover(Takeover),
     /// Rows that cannot run beside those that can: so many that sleep, and a tenth as many of each other sort.
     Stuck(usize),
+    /// So many tasks a second, for as long as is measured: whether anything grows.
+    Soak(usize),
 }
 
 /// Measures; `None` if it was stopped before it was done.
@@ -123,6 +132,7 @@ async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<
         Scenario::Shares(shares) => shares::run(&bench, shares).await,
         Scenario::Takeover(takeover) => takeover::run(&bench, takeover).await,
         Scenario::Stuck(triggers) => stuck::run(&bench, *triggers).await,
+        Scenario::Soak(rate) => soak::run(&bench, *rate).await,
     };
     bench.store.close().await;
     measured
@@ -148,6 +158,21 @@ impl Bench<'_> {
 
     async fn until_leased(&self, tally: &Tally, count: usize) -> Result<()> {
         self.until("all triggers are held", LIMIT, async || Ok(tally.leased_so_far() >= count as u64)).await
+    }
+
+    /// Runs both roles in this process until stopped.
+    async fn both(
+        &self,
+        triggerer: triggerer::Settings,
+        worker: worker::Settings,
+        tasks: Tasks,
+        stop: Stop,
+    ) -> Result<()> {
+        tokio::try_join!(
+            triggerer::run(self.store.clone(), triggerer, stop.clone()),
+            worker::run(self.store.clone(), tasks, worker, stop),
+        )
+        .map(drop)
     }
 
     /// Waits for something.

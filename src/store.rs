@@ -20,6 +20,7 @@ pub mod report;
 pub mod retention;
 pub mod scratch;
 pub mod signal;
+pub mod size;
 pub mod slot;
 pub mod stuck;
 pub mod task;

@@ -40,13 +40,8 @@ pub(super) async fn run(bench: &Bench<'_>, tasks: usize) -> Result<Option<Report
     let triggerer =
         triggerer::Settings { capacity: tasks, label: "bench".to_owned(), ..triggerer::Settings::default() };
     let worker = worker::Settings { concurrency: 1_000, label: "bench".to_owned(), ..worker::Settings::default() };
-    let roles = |stop: crate::life::Stop| async move {
-        tokio::try_join!(
-            triggerer::run(bench.store.clone(), triggerer, stop.clone()),
-            worker::run(bench.store.clone(), Tasks::new().with::<Cycle>(), worker, stop),
-        )
-        .map(drop)
-    };
+    let tasks_known = Tasks::new().with::<Cycle>();
+    let roles = |stop| bench.both(triggerer, worker, tasks_known, stop);
     let clock = bench.store.clock();
     let measuring = async {
         let statements_before = bench.store.statements().await?;

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use super::{shares::Settled, stuck::Beside};
+use super::{
+    series::{Flat, Sample},
+    shares::Settled,
+    stuck::Beside,
+};
 use crate::lag::Lag;
 
 /// The figures of one run. What does not apply to its scenario is left out.
@@ -86,6 +90,12 @@ pub struct Report {
     /// How long the quickest of a few of them took the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<Beside<f64>>,
+    /// Whether each measure is flat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flat: Option<Vec<Flat>>,
+    /// What was seen again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Vec<Sample>>,
 }
 
 impl Report {
@@ -94,6 +104,14 @@ impl Report {
         let reached = self.events_per_s.or(self.pickup_per_s).or(self.cycles_per_s);
         let ratio_to_floor = reached.zip(floor_per_s).map(|(reached, floor)| reached / floor);
         Self { floor_per_s, ratio_to_floor, ..self }
+    }
+
+    /// What [`events_per_s`](Self::events_per_s) counts.
+    pub fn events_are(&self) -> &'static str {
+        match self.scenario {
+            "soak" => "deferrals that were resumed",
+            _ => "committed, from the instant to the last",
+        }
     }
 
     /// Between what and what [`lag_ms`](Self::lag_ms) is.

@@ -9,7 +9,6 @@ use crate::{
     clock::{Clock, millis, timestamp},
     error::Result,
     lag::Lags,
-    life::Stop,
     store::NewTask,
     task::{Next, Task, TaskContext, TaskError, defer, done},
     triggerer,
@@ -50,13 +49,8 @@ impl Task for Ring {
 pub(super) async fn run(bench: &Bench<'_>, timers: Timers) -> Result<Option<Report>> {
     let triggerer = triggerer::Settings { label: "bench".to_owned(), ..triggerer::Settings::default() };
     let worker = worker::Settings { concurrency: 256, label: "bench".to_owned(), ..worker::Settings::default() };
-    let roles = |stop: Stop| async move {
-        tokio::try_join!(
-            triggerer::run(bench.store.clone(), triggerer, stop.clone()),
-            worker::run(bench.store.clone(), Tasks::new().with::<Ring>(), worker, stop),
-        )
-        .map(drop)
-    };
+    let tasks_known = Tasks::new().with::<Ring>();
+    let roles = |stop| bench.both(triggerer, worker, tasks_known, stop);
     bench.beside(roles, measure(bench, timers)).await
 }
 

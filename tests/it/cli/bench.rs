@@ -150,3 +150,35 @@ on_both! {
         }
     }
 }
+
+on_both! {
+    fn a_soak_is_sampled_and_drawn(shell) {
+        let (before, seconds) = (shell.things(), 5.0);
+        let bench = ["--json", "bench", "soak", "--seconds", "5", "--rate", "40", "--svg", "soak.svg"];
+        // In so short a time tables only grow, and it says so by its exit code.
+        let answer = shell.run(&bench);
+        assert!([Some(0), Some(1)].contains(&answer.code), "{answer:#?}");
+        let report: Value = serde_json::from_str(&answer.stdout).unwrap();
+        let flat = report["flat"].as_array().unwrap();
+        assert_eq!(answer.code == Some(0), flat.iter().all(|one| one["is_flat"] == true), "{report}");
+        let measures: Vec<_> = flat.iter().map(|one| one["measure"].as_str().unwrap()).collect();
+        assert!(["memory", "tokio tasks", "lag p99"].iter().all(|measure| measures.contains(measure)), "{measures:?}");
+
+        let samples = report["samples"].as_array().unwrap();
+        let of = |name: &str| samples.iter().map(|sample| figure(sample, name)).collect::<Vec<_>>();
+        assert!(samples.len() >= 3 && of("at_s").is_sorted() && of("at_s").last() >= Some(&seconds), "{report}");
+        let resumed = of("resumed");
+        // All that came, but for what was still waiting a second, or as slow as this machine is.
+        assert!(resumed.is_sorted() && resumed.last() >= Some(&40.0) && resumed.last() <= Some(&200.0), "{report}");
+        assert!(of("descriptors").iter().chain(&of("tokio_tasks")).all(|count| *count > 0.0), "{report}");
+        assert!(of("rss_bytes").iter().all(|bytes| *bytes > 1e6), "{report}");
+        let taken = |sample: &Value| {
+            let tables = sample["tables"].as_array().unwrap();
+            tables.iter().map(|table| figure(table, "bytes") + figure(table, "index_bytes")).sum::<f64>()
+        };
+        assert!(samples.iter().map(taken).all(|bytes| bytes > 0.0), "{report}");
+        assert!(std::fs::read_to_string(shell.path("soak.svg")).unwrap().contains("lag p99"));
+        std::fs::remove_file(shell.path("soak.svg")).unwrap();
+        assert_eq!(shell.things(), before);
+    }
+}
