@@ -14,6 +14,8 @@ mod record;
 mod reporting;
 mod share;
 mod sharing;
+#[doc(hidden)]
+pub mod speed;
 mod undoing;
 mod words;
 
