@@ -15,6 +15,7 @@ use reveille::{
 use uuid::Uuid;
 
 use crate::{
+    door::Door,
     plan::{Plan, TOGETHER},
     record::{Asked, Cancelled},
     tasks::{Adding, Deed},
@@ -28,6 +29,7 @@ pub(crate) struct Outside<'a> {
     store: &'a Store,
     clock: Clock,
     folder: &'a Path,
+    door: &'a Door,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -41,8 +43,8 @@ struct Due {
 }
 
 impl<'a> Outside<'a> {
-    pub(crate) fn new(store: &'a Store, folder: &'a Path) -> Self {
-        Self { store, clock: Clock::system(), folder, asked: Mutex::default() }
+    pub(crate) fn new(store: &'a Store, folder: &'a Path, door: &'a Door) -> Self {
+        Self { store, clock: Clock::system(), folder, door, asked: Mutex::default() }
     }
 
     pub(crate) fn into_asked(self) -> Vec<Asked> {
@@ -97,12 +99,16 @@ impl<'a> Outside<'a> {
     async fn do_one(&self, due: Due) {
         self.sleep_until(due.at).await;
         match due.deed {
-            Deed::Signal { key, word } => {
-                let id = Uuid::now_v7();
-                let send = async || self.store.signal(Signal { id, ..Signal::new(key.clone(), word.clone()) }).await;
-                self.until_acknowledged(send).await;
-                self.asked.lock().unwrap()[due.asked].signal = Some(id);
+            Deed::Signal { key, words } => {
+                for word in words {
+                    let id = Uuid::now_v7();
+                    let send =
+                        async || self.store.signal(Signal { id, ..Signal::new(key.clone(), word.clone()) }).await;
+                    self.until_acknowledged(send).await;
+                    self.asked.lock().unwrap()[due.asked].signals.push(id);
+                }
             }
+            Deed::Open(path) => self.door.open(path),
             Deed::Write(path) => std::fs::write(path, "x").unwrap(),
             Deed::Cancel => {
                 let answer =

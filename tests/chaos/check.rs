@@ -4,6 +4,7 @@
 //! compared: order is by generation, and the database's clock was made to jump.
 
 mod doctored;
+mod lives;
 mod moves;
 
 use std::{
@@ -49,6 +50,10 @@ pub(crate) enum Rule {
     WrongResult,
     /// A live replica held more than it has room for.
     OverCapacity,
+    /// A replica was declared lost that had just shown life, or showed life after that.
+    Alive,
+    /// A replica began a check that had been silent for longer than its lease.
+    NotParked,
 }
 
 /// A rule that was broken, and where.
@@ -80,10 +85,14 @@ pub(crate) fn check(evidence: &Evidence) -> Vec<Complaint> {
         finished.entry(end.task).or_default().push(end);
     }
 
+    let held: HashMap<(Uuid, i32), Uuid> =
+        evidence.held.iter().map(|held| ((held.task_id, held.generation), held.holder)).collect();
+
     let mut complaints = Vec::new();
     for (task, history) in &histories {
         let mut judge = Judge { task: *task, complaints: &mut complaints };
         judge.moves(history);
+        judge.verdicts(history, &held);
         judge.ends(history, finished.get(task).map_or(&[], Vec::as_slice));
     }
     let there: HashSet<Uuid> = histories.keys().chain(finished.keys()).copied().collect();
@@ -110,6 +119,8 @@ pub(crate) fn check(evidence: &Evidence) -> Vec<Complaint> {
         let says = format!("{} {} held {} of {}", holding.role, holding.incarnation, holding.held, holding.capacity);
         complaints.push(Complaint { rule: Rule::OverCapacity, task: None, says });
     }
+    complaints.extend(lives::declared_alive(&evidence.signs));
+    complaints.extend(lives::not_parked(evidence));
     complaints
 }
 
@@ -155,7 +166,7 @@ impl Judge<'_> {
         }
         // A wait that looks at more than the signal fires an event of its own, whose payload is the task's result.
         let heard = |signal| history.iter().any(|moved| moved.event == Some(signal) || moved.why == "event");
-        if let Some(signal) = asked.signal.filter(|signal| !crashed && !heard(*signal)) {
+        for signal in asked.signals.iter().filter(|signal| !crashed && !heard(**signal)) {
             self.complain(Rule::SignalLost, format!("{}: signal {signal} was acknowledged", asked.shape));
         }
         let was = history.last().and_then(|moved| moved.was.as_deref());

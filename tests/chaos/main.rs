@@ -12,6 +12,7 @@
 
 mod acting;
 mod check;
+mod door;
 mod faults;
 mod plan;
 mod proxy;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     acting::Outside,
     check::{Complaint, check},
+    door::Door,
     faults::Faults,
     plan::{Plan, REPLICAS},
     proxy::Proxy,
@@ -43,7 +45,7 @@ use self::{
 const TEST: &str = "every_task_ends_once_whatever_fails";
 
 /// How many tasks there are for each second of faults, unless it is told otherwise.
-const TASKS_A_SECOND: usize = 600;
+const TASKS_A_SECOND: usize = 500;
 
 /// How long the faults of a run last, unless it is told otherwise.
 const SECONDS: u64 = 35;
@@ -94,15 +96,17 @@ async fn run(plan: &Plan, folder: &Path) -> Ran {
     let clock = Clock::system();
     let server = Server::start().await;
     let vault = Vault::read_or_create(folder.join("reveille.key")).unwrap();
-    let store = Store::connect(Options::new(server.url(), vault)).await.unwrap();
+    let proxy = Proxy::before(server.socket()).await;
+    let store = Store::connect(Options::new(proxy.url(), vault)).await.unwrap();
+    let door = Door::listen().await;
     let files = folder.join("files");
     std::fs::create_dir(&files).unwrap();
     let mut replicas = Vec::with_capacity(REPLICAS);
     for number in 0..REPLICAS {
-        replicas.push(Replica::new(number, Proxy::before(server.socket()).await, folder));
+        replicas.push(Replica::new(number, Proxy::before(server.socket()).await, folder, &door));
     }
-    let outside = Outside::new(&store, &files);
-    let faults = Faults::new(&server, &replicas);
+    let outside = Outside::new(&store, &files, &door);
+    let faults = Faults::new(&server, &proxy, &replicas);
     let over = CancellationToken::new();
 
     let living = join_all(replicas.iter().map(|replica| replica.live()));
@@ -126,6 +130,8 @@ async fn run(plan: &Plan, folder: &Path) -> Ran {
         stored.history.len(),
         plan.faults.len()
     );
+    let (looks, pauses) = (door.into_looks(), faults.into_pauses());
+    eprintln!("{} looks were seen from outside, {} signs of life", looks.len(), stored.signs.len());
     let mut findings: Vec<String> = replicas.iter().flat_map(|replica| replica.findings()).collect();
     let crashed = stored.history.iter().filter(|moved| moved.why == "crashed").count();
     eprintln!("{crashed} step(s) were lost with their worker");
@@ -133,7 +139,8 @@ async fn run(plan: &Plan, folder: &Path) -> Ran {
         findings.push("nothing was lost with any worker, or no snapshot was taken: this shows nothing".to_owned());
     }
     store.close().await;
-    Ran { evidence: Evidence { asked, holdings, ..stored }, findings }
+    let evidence = Evidence { asked, holdings, looks, pauses, ..stored };
+    Ran { evidence, findings }
 }
 
 /// Waits until every task has ended, or none has for so long; answers how many are left. How fast they end is up to the

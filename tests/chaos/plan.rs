@@ -21,6 +21,9 @@ pub(crate) const TOGETHER: usize = 100;
 /// How long anything waits at most in a long run.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
+/// How many tasks ask a server of the run's own while things fail: enough for every triggerer to hold some at any time.
+const ASKING: usize = 20;
+
 /// How many tasks kill the worker that first runs them, however many tasks there are.
 const DEADLY: usize = 3;
 
@@ -56,12 +59,20 @@ pub(crate) enum Shape {
     Hops,
     /// Works for a while, so that whoever comes back from the dead finds another at it.
     Works,
+    /// Works for a while, and defers then.
+    WorksAndSleeps,
+    /// Waits three times for what a triggerer finds, one after the other: what ends one wait must not end the next.
+    FliesInLegs,
     /// Waits for a signal, which is sent.
     Listens,
     /// Begins as a wait for a signal.
     BeginsListening,
+    /// Waits for two signals under one key, one after the other.
+    HearsTwice,
     /// Polls for a file, which is written. Five tasks wait for one file, and share its checks.
     Polls,
+    /// Asks a server of the run's own, which notes who asks when and says yes towards the end.
+    Asks,
     /// Waits for a signal or a time, and hears the signal.
     HearsFirst,
     /// Waits for a signal that nobody sends or a time.
@@ -93,13 +104,16 @@ pub(crate) enum Shape {
 }
 
 /// Each shape with how many of a thousand tasks have it. Whoever polls is few, for it costs checks.
-const SHAPES: [(Shape, u32); 20] = [
-    (Shape::Sleeps, 355),
+const SHAPES: [(Shape, u32); 23] = [
+    (Shape::Sleeps, 299),
     (Shape::BeginsLater, 120),
     (Shape::Hops, 50),
-    (Shape::Works, 15),
+    (Shape::Works, 8),
+    (Shape::WorksAndSleeps, 8),
+    (Shape::FliesInLegs, 30),
     (Shape::Listens, 90),
     (Shape::BeginsListening, 40),
+    (Shape::HearsTwice, 15),
     (Shape::Polls, 50),
     (Shape::HearsFirst, 20),
     (Shape::TimesOut, 20),
@@ -110,8 +124,8 @@ const SHAPES: [(Shape, u32); 20] = [
     (Shape::GoesOnLate, 20),
     (Shape::IsCancelled, 50),
     (Shape::IsEnded, 15),
-    (Shape::IsSkipped, 10),
-    (Shape::IsFailed, 10),
+    (Shape::IsSkipped, 15),
+    (Shape::IsFailed, 15),
     (Shape::Follows, 20),
     (Shape::TakesTurns, 15),
 ];
@@ -129,10 +143,15 @@ pub(crate) enum Fault {
     CutOff { replica: usize, silent: Duration },
     /// Every connection of one replica is closed, and new ones are refused.
     Refuse { replica: usize, closed: Duration },
+    /// SIGSTOP until others give the replica up, and SIGCONT while they are about to say so: it shows life first.
+    Brink { replica: usize },
     /// Whatever the database answers to one replica comes late.
     Slow { replica: usize, slow: Duration, by: Duration },
     /// The same to all of them.
     SlowDatabase { slow: Duration, by: Duration },
+    /// Every third commit is lost, with the connection: in turn before it arrives, and its answer. It is that of a replica,
+    /// or, with a number after theirs, of whoever acts from outside.
+    LoseCommits { whom: usize, long: Duration },
     /// The server is stopped at once, and started again.
     StopDatabase { down: Duration },
     /// One of the server's processes is killed, at which it ends all connections and recovers.
@@ -144,10 +163,10 @@ pub(crate) enum Fault {
 }
 
 /// How many kinds of faults there are. Each comes once before any comes again.
-const KINDS: usize = 11;
+const KINDS: usize = 15;
 
 /// From one fault to the next, at least and at most, in milliseconds.
-const APART: std::ops::Range<u64> = 600..1_800;
+const APART: std::ops::Range<u64> = 500..1_500;
 
 /// How far the clock jumps forward at most, at once and in all: history is dropped after a week.
 const JUMP_MS: u64 = 600_000;
@@ -171,6 +190,9 @@ impl Plan {
         for _ in 0..DEADLY {
             let at = random.random_range(0..tasks.len());
             tasks[at].shape = Shape::Kills;
+        }
+        for first in tasks.iter_mut().take(ASKING) {
+            (first.shape, first.acted_after) = (Shape::Asks, lasts - longest_wait);
         }
         // Whoever follows needs one before it in the same transaction.
         for first in tasks.iter_mut().step_by(TOGETHER).filter(|task| task.shape == Shape::Follows) {
@@ -221,13 +243,17 @@ fn fault(random: &mut StdRng, kind: usize, jump: u64) -> Fault {
         0 => Fault::Kill { replica, down: short },
         1 => Fault::Freeze { replica, frozen: LEASE + long },
         2 => Fault::Restart { replica },
-        3 => Fault::CutOff { replica, silent: long },
-        4 => Fault::Refuse { replica, closed: long },
-        5 => Fault::Slow { replica, slow: long, by: late },
-        6 => Fault::SlowDatabase { slow: short, by: late },
-        7 => Fault::StopDatabase { down: short },
-        8 => Fault::KillBackend,
-        9 => Fault::ClockForward { by: jump },
+        3 => Fault::CutOff { replica: replica % TRIGGERERS, silent: long },
+        4 => Fault::CutOff { replica: TRIGGERERS + replica % WORKERS, silent: long },
+        5 => Fault::Refuse { replica, closed: long },
+        6 => Fault::Slow { replica, slow: long, by: late },
+        7 => Fault::SlowDatabase { slow: short, by: late },
+        8 => Fault::StopDatabase { down: short },
+        9 => Fault::KillBackend,
+        10 => Fault::ClockForward { by: jump },
+        11 => Fault::Brink { replica },
+        12 => Fault::LoseCommits { whom: replica, long },
+        13 => Fault::LoseCommits { whom: REPLICAS, long },
         // Whatever waits waits as much longer.
         _ => Fault::ClockBack { by: short },
     }
@@ -255,7 +281,7 @@ mod tests {
         let plan = minute_of(1);
         let mut shapes: BTreeMap<Shape, usize> = BTreeMap::new();
         plan.tasks.iter().for_each(|task| *shapes.entry(task.shape).or_default() += 1);
-        assert_eq!(shapes.len(), SHAPES.len() + 1, "{shapes:?}");
+        assert_eq!(shapes.len(), SHAPES.len() + 2, "{shapes:?}");
         let faults: HashSet<_> = plan.faults.iter().map(|(_, fault)| std::mem::discriminant(fault)).collect();
         assert_eq!(faults.len(), KINDS, "{:?}", plan.faults);
     }

@@ -19,6 +19,14 @@ pub(crate) struct Evidence {
     pub(crate) left: Vec<Left>,
     /// What live replicas were said to hold, snapshot by snapshot.
     pub(crate) holdings: Vec<Holding>,
+    /// Who held the triggers whose waits ended.
+    pub(crate) held: Vec<Held>,
+    /// When replicas showed life, and were declared lost, in the order of their times.
+    pub(crate) signs: Vec<Sign>,
+    /// Which replicas looked at the run's own server, and when.
+    pub(crate) looks: Vec<Look>,
+    /// When they were frozen.
+    pub(crate) pauses: Vec<Pause>,
 }
 
 /// A task that was added, and what is known of it from outside.
@@ -32,8 +40,8 @@ pub(crate) struct Asked {
     /// What it must say if it succeeds.
     pub(crate) result: Option<Value>,
     pub(crate) max_attempts: i32,
-    /// The acknowledged signal that must have resumed it.
-    pub(crate) signal: Option<Uuid>,
+    /// The acknowledged signals, each of which must have resumed it.
+    pub(crate) signals: Vec<Uuid>,
     /// What was answered to whoever called it off.
     pub(crate) cancelled: Option<Cancelled>,
 }
@@ -91,6 +99,38 @@ pub(crate) struct Holding {
     pub(crate) role: String,
     pub(crate) capacity: i32,
     pub(crate) held: i64,
+}
+
+/// Who held a trigger as its wait, begun by this generation, ended or was armed again.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct Held {
+    pub(crate) task_id: Uuid,
+    pub(crate) generation: i32,
+    pub(crate) holder: Uuid,
+}
+
+/// A replica joined or renewed, or was declared lost: when, in milliseconds of a clock that does not jump.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct Sign {
+    pub(crate) incarnation: Uuid,
+    pub(crate) label: String,
+    pub(crate) at: i64,
+    pub(crate) lost: bool,
+}
+
+/// A check was seen from outside, by the same clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    pub(crate) label: String,
+    pub(crate) at: i64,
+}
+
+/// A replica was stopped from one time to another, by the same clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause {
+    pub(crate) label: String,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
 }
 
 impl fmt::Display for Moved {

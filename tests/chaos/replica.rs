@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    door::Door,
     plan::{LEASE, TRIGGERERS},
     proxy::Proxy,
     tasks::Doing,
@@ -29,11 +30,15 @@ use crate::{
 const ORDERS: &str = "CHAOS_ORDERS";
 
 /// How many triggers a triggerer holds, and how many steps a worker runs: few enough to be full at times.
-const CAPACITY: usize = 150;
-const CONCURRENCY: usize = 100;
+const CAPACITY: usize = 200;
+const CONCURRENCY: usize = 150;
 
 /// The exit code of a process that did not find its database, as the project's own has it.
 const NO_DATABASE: i32 = 3;
+
+/// The exit code of a process that gave up what it had to finish, and after how long it does.
+const LEFT_TO_OTHERS: i32 = 1;
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// How long a supervisor waits before it starts again what has ended.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -43,12 +48,22 @@ pub(crate) struct Replica {
     number: usize,
     pub(crate) proxy: Proxy,
     key_file: PathBuf,
+    config: PathBuf,
     log: PathBuf,
     pid: watch::Sender<Option<Pid>>,
     /// How long the next life is put off.
     down: Mutex<Duration>,
-    ended: Mutex<Vec<ExitStatus>>,
+    ended: Mutex<Vec<Ended>>,
+    /// When the present life was asked to stop.
+    asked: Mutex<Option<Duration>>,
     stop: Stop,
+}
+
+/// How a life ended.
+struct Ended {
+    status: ExitStatus,
+    /// How long it took, if it was asked to.
+    took: Option<Duration>,
 }
 
 /// What a worker is told.
@@ -60,15 +75,19 @@ pub(crate) struct Orders {
 }
 
 impl Replica {
-    pub(crate) fn new(number: usize, proxy: Proxy, folder: &Path) -> Arc<Self> {
+    pub(crate) fn new(number: usize, proxy: Proxy, folder: &Path, door: &Door) -> Arc<Self> {
+        let config = folder.join(format!("{}.toml", name(number)));
+        std::fs::write(&config, door.config(&name(number))).unwrap();
         Arc::new(Self {
             number,
             proxy,
             key_file: folder.join("reveille.key"),
+            config,
             log: folder.join(format!("{}.log", name(number))),
             pid: watch::Sender::new(None),
             down: Mutex::default(),
             ended: Mutex::default(),
+            asked: Mutex::default(),
             stop: Stop::new(),
         })
     }
@@ -87,7 +106,8 @@ impl Replica {
                 }
             };
             self.pid.send_replace(None);
-            self.ended.lock().unwrap().push(ended.unwrap());
+            let took = self.asked.lock().unwrap().take().map(|asked| clock.monotonic() - asked);
+            self.ended.lock().unwrap().push(Ended { status: ended.unwrap(), took });
             let down = PAUSE + std::mem::take(&mut *self.down.lock().unwrap());
             clock.sleep(down).await;
         }
@@ -96,6 +116,9 @@ impl Replica {
     /// Sends a signal to the present life, if there is one.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = *self.pid.borrow() {
+            if signal == Signal::TERM {
+                self.asked.lock().unwrap().get_or_insert_with(|| Clock::system().monotonic());
+            }
             kill_process(pid, signal).unwrap();
         }
     }
@@ -122,7 +145,7 @@ impl Replica {
     /// What ended it that should not have.
     pub(crate) fn findings(&self) -> Vec<String> {
         let ended = self.ended.lock().unwrap();
-        let bad = ended.iter().filter(|status| !is_fine(**status));
+        let bad = ended.iter().filter(|ended| !ended.is_fine()).map(|ended| ended.status);
         bad.map(|status| format!("{} ended with {status}: see {}", name(self.number), self.log.display())).collect()
     }
 
@@ -138,7 +161,9 @@ impl Replica {
             let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
             command.args(["triggerer", "--label", &label, "--capacity", &CAPACITY.to_string()]);
             command.args(["--lease", &format!("{}s", LEASE.as_secs()), "--log", "info", "--database-url", &url]);
-            command.arg("--key-file").arg(&self.key_file);
+            command.arg("--key-file").arg(&self.key_file).arg("--config").arg(&self.config);
+            // The run's own server is near.
+            command.env("NO_PROXY", "127.0.0.1");
             command
         } else {
             let orders = Orders { url, key_file: self.key_file.clone(), label };
@@ -151,10 +176,16 @@ impl Replica {
     }
 }
 
-/// It did as it was told, found no database, or was killed. SIGTERM kills whoever does not listen yet.
-fn is_fine(status: ExitStatus) -> bool {
-    let killed = [Signal::KILL, Signal::TERM].map(Signal::as_raw);
-    matches!(status.code(), Some(0 | NO_DATABASE)) || status.signal().is_some_and(|signal| killed.contains(&signal))
+impl Ended {
+    /// It did as it was told, found no database, or was killed. SIGTERM kills whoever does not listen yet, and who has no
+    /// database to store things in for all of the drain says that it left them to others.
+    fn is_fine(&self) -> bool {
+        let killed = [Signal::KILL, Signal::TERM].map(Signal::as_raw);
+        let status = self.status;
+        matches!(status.code(), Some(0 | NO_DATABASE))
+            || (status.code() == Some(LEFT_TO_OTHERS) && self.took.is_some_and(|took| took >= DRAIN))
+            || status.signal().is_some_and(|signal| killed.contains(&signal))
+    }
 }
 
 pub(crate) fn name(number: usize) -> String {

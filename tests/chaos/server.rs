@@ -29,6 +29,28 @@ const CLOCK: &str = "
     create function clock_timestamp() returns timestamptz language sql volatile
         as 'select pg_catalog.clock_timestamp() + (select ms from public.ahead) * interval ''1 ms''';";
 
+/// What the tables do not tell afterwards: when replicas showed life or were declared lost, by the clock that never jumps,
+/// and who held a trigger as its wait ended or was armed again.
+const WITNESSES: &str = "
+    create table sign (incarnation uuid not null, label text not null, at bigint not null, lost boolean not null);
+    create function sign() returns trigger language plpgsql as $$ begin
+        insert into public.sign
+        values (new.incarnation, new.label, extract(epoch from pg_catalog.clock_timestamp()) * 1000, new.gone_at is not null);
+        return null;
+    end $$;
+    create trigger joined after insert on reveille_replica for each row execute function sign();
+    create trigger renewed after update on reveille_replica for each row
+        when (new.beat <> old.beat or (old.gone_at is null and new.gone_why = 'lost')) execute function sign();
+    create table held (task_id uuid not null, generation integer not null, holder uuid not null);
+    create function held() returns trigger language plpgsql as $$ begin
+        insert into public.held values (old.task_id, old.generation, old.holder);
+        return null;
+    end $$;
+    create trigger ended after delete on reveille_trigger for each row
+        when (old.holder is not null) execute function held();
+    create trigger rearmed after update on reveille_trigger for each row
+        when (old.holder is not null and new.generation <> old.generation) execute function held();";
+
 pub(crate) struct Server {
     folder: TempDir,
     owner: Option<(u32, u32)>,
@@ -63,8 +85,9 @@ impl Server {
         server.begin().await;
         let mut connection = server.connect().await.unwrap();
         connection.execute(CLOCK).await.unwrap();
-        connection.close().await.unwrap();
         Store::migrate(&server.url()).await.unwrap();
+        connection.execute(WITNESSES).await.unwrap();
+        connection.close().await.unwrap();
         server
     }
 

@@ -3,10 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use reveille::{
-    Awaited, NewTask, Next, Retry, Task, TaskContext, TaskError,
+    Awaited, NewTask, Next, Priority, Retry, Task, TaskContext, TaskError,
     clock::Clock,
     defer, done, done_with,
     file::{File, Found},
+    http::Http,
     id::TaskId,
     snooze,
     trigger::Trigger,
@@ -16,12 +17,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    door::DOOR,
     plan::{Planned, Shape},
     record::Asked,
 };
 
 /// How far apart the looks of polls are.
 const SPACING: Duration = Duration::from_millis(300);
+
+/// How far apart the looks are of triggers that end their task: far enough for whoever comes back from the dead with such
+/// an end to find that another has the trigger and has not looked yet.
+const SELDOM: Duration = Duration::from_secs(6);
 
 /// How many tasks poll for the same file.
 const SHARING: usize = 5;
@@ -40,7 +46,13 @@ const EVER: Duration = Duration::from_hours(20 * 24);
 pub(crate) enum Doing {
     Sleep { wait: Duration },
     Hop { left: u32, wait: Duration },
-    Work { time: Duration },
+    Work { time: Duration, sleeps: bool },
+    Fly { left: u32, path: PathBuf, wait: Duration },
+    Land { left: u32, path: PathBuf, wait: Duration, first: Awaited<Value> },
+    Ask { at: usize },
+    HearTwice { key: String },
+    HearAgain { key: String, word: Awaited<String> },
+    HearBoth { first: String, word: Awaited<String> },
     Listen { key: String },
     Hear { word: Awaited<String> },
     Repeat,
@@ -80,9 +92,31 @@ impl Task for Doing {
             Self::Sleep { wait } => defer(Timer::after(wait)).then(Self::Finish),
             Self::Hop { left: 0, .. } | Self::Finish => done(),
             Self::Hop { left, wait } => defer(Timer::after(wait / 4)).then(Self::Hop { left: left - 1, wait }),
-            Self::Work { time } => {
+            Self::Work { time, sleeps } => {
                 Clock::system().sleep(time).await;
-                done()
+                if sleeps { defer(Timer::after(time / 4)).then(Self::Finish) } else { done() }
+            }
+            Self::Fly { left, path, wait } => fly(left, path, wait),
+            Self::Land { left, path, wait, first } => {
+                let first = first.get()?;
+                if first != json!({ leg(left): null }) {
+                    return Err(TaskError::fatal(format!("{first} is of another wait than {}", leg(left))));
+                }
+                if left == 0 { done() } else { fly(left - 1, path, wait) }
+            }
+            Self::Ask { at } => {
+                let yes = Http::get(format!("/{at}")).connection(DOOR).until(200).every(SPACING);
+                defer(yes).then(Self::Finish)
+            }
+            Self::HearTwice { key } => defer(Signal::new(key.clone())).then_with(|word| Self::HearAgain { key, word }),
+            Self::HearAgain { key, word } => {
+                let first = word.get()?;
+                defer(Signal::new(key)).then_with(|word| Self::HearBoth { first, word })
+            }
+            Self::HearBoth { first, word } => {
+                let mut both = [first, word.get()?];
+                both.sort();
+                done_with(both)
             }
             Self::Listen { key } => defer(Signal::new(key)).then_with(|word| Self::Hear { word }),
             Self::Hear { word } => done_with(word.get()?),
@@ -127,6 +161,21 @@ fn file(path: &std::path::Path) -> File {
     File::at(path.to_str().expect("a folder of ours has a name in letters")).settle(Duration::ZERO).every(SPACING)
 }
 
+/// Waits for a time or a file that never is there.
+fn fly(left: u32, path: PathBuf, wait: Duration) -> Next<Doing> {
+    let first = Any::default().or(leg(left), Timer::after(wait / 4)).or("never", file(&path));
+    defer(first).then_with(|first| Doing::Land { left, path, wait, first })
+}
+
+fn seldom(path: &std::path::Path) -> File {
+    file(path).every(SELDOM)
+}
+
+/// The name of one of several waits, one after the other.
+fn leg(left: u32) -> String {
+    format!("leg {left}")
+}
+
 /// A task as it is added, and what is done to it from outside afterwards.
 #[derive(Clone, Debug)]
 pub(crate) struct Adding {
@@ -139,8 +188,10 @@ pub(crate) struct Adding {
 /// What is done from outside.
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {
-    /// A signal is sent.
-    Signal { key: String, word: String },
+    /// Signals are sent, one after the other.
+    Signal { key: String, words: Vec<String> },
+    /// The run's own server says yes from now on.
+    Open(String),
     /// A file is made.
     Write(PathBuf),
     /// A task is called off.
@@ -156,7 +207,7 @@ impl Adding {
         let word = format!("word {at}");
         let path = folder.join(format!("{at}"));
         let shared = folder.join(format!("shared-{}", at / SHARING));
-        let said = Deed::Signal { key: key.clone(), word: word.clone() };
+        let said = Deed::Signal { key: key.clone(), words: vec![word.clone()] };
         let short = Duration::from_secs(1) + wait / 8;
 
         let start = |step: &Doing| NewTask::of(step).expect("a step is JSON").id(id);
@@ -166,7 +217,21 @@ impl Adding {
             Shape::Sleeps => plain(Doing::Sleep { wait }),
             Shape::BeginsLater => (start(&Doing::Finish).after(wait), "succeeded", None, Vec::new()),
             Shape::Hops => plain(Doing::Hop { left: 3, wait }),
-            Shape::Works => plain(Doing::Work { time: wait.min(LONGEST_WORK) }),
+            Shape::Works => plain(Doing::Work { time: wait.min(LONGEST_WORK), sleeps: false }),
+            Shape::WorksAndSleeps => plain(Doing::Work { time: LONGEST_WORK * 3 / 2, sleeps: true }),
+            Shape::FliesInLegs => plain(Doing::Fly { left: 2, path, wait }),
+            Shape::Asks => (
+                start(&Doing::Ask { at }).priority(Priority::Urgent),
+                "succeeded",
+                None,
+                vec![Deed::Open(at.to_string())],
+            ),
+            Shape::HearsTwice => {
+                let words = vec![format!("{word}, first"), format!("{word}, second")];
+                let result = json!(words);
+                let said = Deed::Signal { key: key.clone(), words };
+                (start(&Doing::HearTwice { key }), "succeeded", Some(result), vec![said])
+            }
             Shape::Listens => (start(&Doing::Listen { key }), "succeeded", Some(json!(word)), vec![said]),
             Shape::BeginsListening => {
                 let new = start(&Doing::Repeat).when(defer(Signal::new(key)));
@@ -207,9 +272,9 @@ impl Adding {
                 let countdown = Any::of([("countdown", countdown())]);
                 (start(&Doing::Never).when(defer(countdown)), "succeeded", Some(json!({ "looks": 3 })), Vec::new())
             }
-            Shape::IsSkipped => (ends(Absent::after(EVER, file(&path))), "skipped", None, vec![Deed::Write(path)]),
+            Shape::IsSkipped => (ends(Absent::after(EVER, seldom(&path))), "skipped", None, vec![Deed::Write(path)]),
             Shape::IsFailed => {
-                let absent = Absent::after(EVER, file(&path)).otherwise(Otherwise::Fail);
+                let absent = Absent::after(EVER, seldom(&path)).otherwise(Otherwise::Fail);
                 (ends(absent).retry(Retry::NEVER), "failed", None, vec![Deed::Write(path)])
             }
             Shape::Follows => {
@@ -233,7 +298,7 @@ impl Adding {
             ends: vec![end],
             result,
             max_attempts,
-            signal: None,
+            signals: Vec::new(),
             cancelled: None,
         };
         Self { new, asked, deeds, after: acted_after }

@@ -101,5 +101,10 @@ pub(crate) async fn evidence(server: &Server, store: &Store) -> Evidence {
         let end: End = store.open(Purpose::Result, result).unwrap();
         finished.push(Finished { task: id, state, generation, turn, attempt, crashes, result: end.result });
     }
-    Evidence { history, finished, left, ..Evidence::default() }
+    drop(rows);
+    let held = "select task_id, generation, holder from held";
+    let held = sqlx::query_as(held).fetch_all(&mut connection).await.unwrap();
+    let signs = "select incarnation, label, at, lost from sign order by at, lost";
+    let signs = sqlx::query_as(signs).fetch_all(&mut connection).await.unwrap();
+    Evidence { history, finished, left, held, signs, ..Evidence::default() }
 }

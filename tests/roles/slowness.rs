@@ -3,9 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use reveille::{
-    NewTask, Store, defer, done,
+    NewTask, Store,
+    clock::millis,
+    defer, done,
     id::TaskId,
-    store::replica::{self, Replica},
+    store::{
+        Db,
+        replica::{self, Replica},
+    },
+    tally::Tally,
     trigger::{Answer, Event},
     triggerer::Settings,
     worker,
@@ -58,6 +64,76 @@ on_postgres!(
         for task in tasks.iter().step_by(COUNT / 20) {
             assert_eq!(times(&stage.succeeded(*task).await, "event"), 1);
         }
+    }
+);
+
+/// Adds 49 more tasks like each that there is, which takes far less time than to add them one by one.
+const FIFTY_OF_EACH: [&str; 4] = [
+    "create table copy as select id as of, gen_random_uuid() as id from reveille_task, generate_series(1, 49)",
+    "insert into reveille_task
+     select k.* from copy c join reveille_task o on o.id = c.of,
+            lateral jsonb_populate_record(o, jsonb_build_object('id', c.id)) k",
+    "insert into reveille_trigger
+     select t.* from copy c join reveille_trigger o on o.task_id = c.of,
+            lateral jsonb_populate_record(o, jsonb_build_object('task_id', c.id)) t",
+    "analyze reveille_task, reveille_trigger",
+];
+
+/// Notes when each replica renews, by the database's own clock.
+const RENEWALS: &str = "
+    create table renewal (incarnation uuid not null, at timestamptz not null);
+    create function renewal() returns trigger language plpgsql as $$ begin
+        insert into renewal values (new.incarnation, clock_timestamp());
+        return null;
+    end $$;
+    create trigger renewal after update on reveille_replica for each row
+        when (new.beat <> old.beat) execute function renewal()";
+
+on_postgres!(
+    async fn fifty_thousand_events_that_wait_to_be_committed_cost_no_lease(stage: Stage) {
+        const COUNT: usize = 50_000;
+        stage.run(RENEWALS).await;
+        let gate = Gate::shut();
+        let (trigger, _played) = fires_when(&gate);
+        let task = task().when(defer(trigger.shared().every(ms(1_000))));
+        stage.store.enqueue_all(vec![task; COUNT / 50]).await.unwrap();
+        for statement in FIFTY_OF_EACH {
+            stage.run(statement).await;
+        }
+        let lease = Duration::from_secs(3);
+        let tally = Tally::default();
+        let busy = Settings { lease, capacity: COUNT, tally: tally.clone(), ..quick::triggerer("busy") };
+        let _busy = stage.triggerer(busy).await;
+        let life = stage.live("busy").await;
+        let queues = Some(vec!["another".to_owned()]);
+        let _watcher = stage.triggerer(Settings { lease, queues, ..quick::triggerer("watcher") }).await;
+        stage.live("watcher").await;
+        for part in 1..=5 {
+            until("more to be leased", async || tally.leased_so_far() >= COUNT as u64 * part / 5).await;
+        }
+        assert_eq!(stage.held().await, COUNT as i64);
+
+        let mut tx = stage.store.begin().await.unwrap();
+        let Db::Postgres(c) = tx.db() else { panic!("this is PostgreSQL") };
+        sqlx::query("lock table reveille_history in share row exclusive mode").execute(c).await.unwrap();
+        gate.open();
+        // Longer than a lease, and than any statement may wait.
+        stage.pass(ms(6_000)).await;
+        assert_eq!(tally.fired_so_far(), 0, "all of them wait to be committed");
+        tx.commit().await.unwrap();
+        until("all events to be stored", async || tally.fired_so_far() == COUNT as u64).await;
+
+        assert_eq!(stage.count("select count(*) from reveille_trigger").await, 0);
+        let fired =
+            "select count(*) from reveille_history where was = 'deferred' and became = 'ready' and why = 'event'";
+        assert_eq!(stage.count(fired).await, COUNT as i64);
+        let twice = "select count(*) from (select 1 from reveille_history where was = 'deferred' group by task_id having count(*) > 1) t";
+        assert_eq!(stage.count(twice).await, 0);
+        still_live(&stage, &[life]).await;
+        let longest = "select (max(extract(epoch from after - at)) * 1000)::bigint from
+                         (select at, lead(at) over (partition by incarnation order by at) as after from renewal) t";
+        let longest = stage.count(longest).await;
+        assert!(longest < millis(lease * 2 / 3), "{longest} ms between two renewals");
     }
 );
 

@@ -5,12 +5,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{MOST_CRASHES, Rule, check};
-use crate::record::{Asked, Cancelled, Evidence, Finished, Holding, Left, Moved};
+use crate::{
+    plan::LEASE,
+    record::{Asked, Cancelled, Evidence, Finished, Held, Holding, Left, Look, Moved, Pause, Sign},
+};
 
 const SLEEPER: Uuid = Uuid::from_u128(1);
 const LISTENER: Uuid = Uuid::from_u128(2);
 const CALLED_OFF: Uuid = Uuid::from_u128(3);
 const RETRIED: Uuid = Uuid::from_u128(4);
+const SKIPPED: Uuid = Uuid::from_u128(5);
 const SIGNAL: Uuid = Uuid::from_u128(100);
 const WORKER: Uuid = Uuid::from_u128(200);
 const OTHER_WORKER: Uuid = Uuid::from_u128(201);
@@ -87,12 +91,20 @@ fn asked(task: Uuid, end: &'static str) -> Asked {
         ends: vec![end],
         result: None,
         max_attempts: 3,
-        signal: None,
+        signals: Vec::new(),
         cancelled: None,
     }
 }
 
-/// A run in which all went well: a timer, a signal, a cancellation, and a retry after a crash.
+fn sign(at: i64, lost: bool) -> Sign {
+    Sign { incarnation: TRIGGERER, label: "a triggerer".to_owned(), at, lost }
+}
+
+fn look(at: i64) -> Look {
+    Look { label: "a triggerer".to_owned(), at }
+}
+
+/// A run in which all went well: a timer, a signal, a cancellation, a retry after a crash, and a wait that ends its task.
 fn good() -> Evidence {
     let sleeper = Story::of(SLEEPER)
         .then("running", "claimed", WORKER)
@@ -119,17 +131,32 @@ fn good() -> Evidence {
         .then("ready", "crashed", OTHER_WORKER)
         .then("running", "claimed", OTHER_WORKER)
         .then("succeeded", "finished", OTHER_WORKER);
+    let skipped = Story::of(SKIPPED)
+        .then("running", "claimed", WORKER)
+        .then("deferred", "deferred", WORKER)
+        .then("skipped", "event", TRIGGERER);
     Evidence {
         asked: vec![
+            asked(SKIPPED, "skipped"),
             asked(SLEEPER, "succeeded"),
-            Asked { result: Some(json!("hi")), signal: Some(SIGNAL), ..asked(LISTENER, "succeeded") },
+            Asked { result: Some(json!("hi")), signals: vec![SIGNAL], ..asked(LISTENER, "succeeded") },
             Asked { cancelled: Some(Cancelled::Done), ..asked(CALLED_OFF, "cancelled") },
             asked(RETRIED, "succeeded"),
         ],
-        finished: vec![sleeper.end(None), listener.end(Some(json!("hi"))), called_off.end(None), retried.end(None)],
-        history: [sleeper, listener, called_off, retried].into_iter().flat_map(|story| story.moves).collect(),
+        finished: vec![
+            sleeper.end(None),
+            listener.end(Some(json!("hi"))),
+            called_off.end(None),
+            retried.end(None),
+            skipped.end(None),
+        ],
+        history: [sleeper, listener, called_off, retried, skipped].into_iter().flat_map(|story| story.moves).collect(),
         left: Vec::new(),
         holdings: vec![Holding { incarnation: TRIGGERER, role: "triggerer".to_owned(), capacity: 2, held: 2 }],
+        held: vec![Held { task_id: SKIPPED, generation: 2, holder: TRIGGERER }],
+        signs: [0, 600, 1_200].map(|at| sign(at, false)).into_iter().chain([sign(4_000, true)]).collect(),
+        looks: vec![look(1_300), look(1_200 + LEASE.as_millis() as i64)],
+        pauses: Vec::new(),
     }
 }
 
@@ -310,4 +337,32 @@ fn a_result_that_is_another_is_found() {
 #[test]
 fn a_holder_with_more_than_it_has_room_for_is_found() {
     assert_eq!(broken(|evidence| evidence.holdings[0].held = 3), [Rule::OverCapacity]);
+}
+
+#[test]
+fn a_verdict_of_one_who_did_not_hold_the_trigger_is_found() {
+    assert_eq!(broken(|evidence| moved(evidence, SKIPPED, 3).who = Some(WORKER)), [Rule::NotHolder]);
+    assert_eq!(broken(|evidence| evidence.held.clear()), [Rule::NotHolder], "nobody held it");
+    let is_evidence = |evidence: &mut Evidence| {
+        (moved(evidence, SKIPPED, 3).became, moved(evidence, SKIPPED, 3).who) = ("succeeded".to_owned(), Some(WORKER));
+        end(evidence, SKIPPED).state = "succeeded".to_owned();
+        ask(evidence, SKIPPED).ends = vec!["succeeded"];
+    };
+    assert_eq!(broken(is_evidence), [], "that it happened may be said by anybody");
+}
+
+#[test]
+fn one_that_is_declared_lost_and_lives_is_found() {
+    assert_eq!(broken(|evidence| evidence.signs[3].at = 2_100), [Rule::Alive]);
+    assert_eq!(broken(|evidence| evidence.signs.push(sign(4_500, false))), [Rule::Alive]);
+}
+
+#[test]
+fn a_check_of_one_that_is_silent_is_found() {
+    assert_eq!(broken(|evidence| evidence.looks.push(look(4_300))), [Rule::NotParked]);
+    let thawed = |evidence: &mut Evidence| {
+        evidence.looks.push(look(4_300));
+        evidence.pauses.push(Pause { label: "a triggerer".to_owned(), from: 1_300, to: 4_200 });
+    };
+    assert_eq!(broken(thawed), [], "it had begun before");
 }

@@ -1,6 +1,8 @@
 //! One history by itself: its generations, its states, its counters, its holders and its events.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
 
 use super::{Judge, Rule};
 use crate::record::Moved;
@@ -55,6 +57,23 @@ impl Judge<'_> {
                 self.complain(Rule::EventTwice, format!("event {event} moved it twice"));
             }
             before = Some(moved);
+        }
+    }
+
+    /// How a wait ends badly, or without its thing having happened, only the holder of its trigger may say.
+    pub(super) fn verdicts(&mut self, history: &[&Moved], held: &HashMap<(Uuid, i32), Uuid>) {
+        for moved in history.iter().filter(|moved| moved.was.as_deref() == Some("deferred")) {
+            let holder = held.get(&(moved.task_id, moved.generation - 1)).copied();
+            let is_verdict = match moved.why.as_str() {
+                "event" => moved.became == "skipped" || moved.became == "failed",
+                "wait_failed" => true,
+                // A deadline that nobody's trigger has strikes by anybody's hand.
+                "rearmed" => holder.is_some(),
+                _ => false,
+            };
+            if is_verdict && moved.who != holder {
+                self.complain(Rule::NotHolder, format!("{holder:?} held its trigger; and then {moved}"));
+            }
         }
     }
 
