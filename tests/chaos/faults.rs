@@ -83,7 +83,7 @@ impl<'a> Faults<'a> {
                 proxy.set(Mode::Open);
             }
             Fault::StopDatabase { down } => {
-                self.server.stop();
+                self.server.stop().await;
                 self.clock.sleep(down).await;
                 self.server.begin().await;
             }

@@ -48,7 +48,7 @@ const TEST: &str = "every_task_ends_once_whatever_fails";
 const TASKS_A_SECOND: usize = 500;
 
 /// How long the faults of a run last, unless it is told otherwise.
-const SECONDS: u64 = 35;
+const SECONDS: u64 = 40;
 
 /// How long nothing may end, once nothing fails any more and whatever waited is over, before what is left is stuck.
 const STILL: Duration = Duration::from_secs(30);

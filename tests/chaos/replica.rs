@@ -36,8 +36,8 @@ const CONCURRENCY: usize = 150;
 /// The exit code of a process that did not find its database, as the project's own has it.
 const NO_DATABASE: i32 = 3;
 
-/// The exit code of a process that gave up what it had to finish, and after how long it does.
-const LEFT_TO_OTHERS: i32 = 1;
+/// The exit code of one that was asked to stop and could not put away what it had, and how long it tries.
+const DROPPED: i32 = 1;
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// How long a supervisor waits before it starts again what has ended.
@@ -53,17 +53,10 @@ pub(crate) struct Replica {
     pid: watch::Sender<Option<Pid>>,
     /// How long the next life is put off.
     down: Mutex<Duration>,
-    ended: Mutex<Vec<Ended>>,
-    /// When the present life was asked to stop.
-    asked: Mutex<Option<Duration>>,
+    /// How each life ended, and how long after it was asked to stop.
+    ended: Mutex<Vec<(ExitStatus, Option<Duration>)>>,
+    asked_at: Mutex<Option<Duration>>,
     stop: Stop,
-}
-
-/// How a life ended.
-struct Ended {
-    status: ExitStatus,
-    /// How long it took, if it was asked to.
-    took: Option<Duration>,
 }
 
 /// What a worker is told.
@@ -87,7 +80,7 @@ impl Replica {
             pid: watch::Sender::new(None),
             down: Mutex::default(),
             ended: Mutex::default(),
-            asked: Mutex::default(),
+            asked_at: Mutex::default(),
             stop: Stop::new(),
         })
     }
@@ -97,17 +90,19 @@ impl Replica {
         let clock = Clock::system();
         while !self.stop.is_stopping() {
             let mut child = self.spawn();
+            self.asked_at.lock().unwrap().take();
             self.pid.send_replace(child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())));
             let ended = tokio::select! {
                 ended = child.wait() => ended,
                 () = self.stop.soft().cancelled() => {
-                    self.signal(Signal::TERM);
+                    self.ask();
                     child.wait().await
                 }
             };
             self.pid.send_replace(None);
-            let took = self.asked.lock().unwrap().take().map(|asked| clock.monotonic() - asked);
-            self.ended.lock().unwrap().push(Ended { status: ended.unwrap(), took });
+            let asked_at = *self.asked_at.lock().unwrap();
+            let stopping = asked_at.map(|asked_at| clock.monotonic().saturating_sub(asked_at));
+            self.ended.lock().unwrap().push((ended.unwrap(), stopping));
             let down = PAUSE + std::mem::take(&mut *self.down.lock().unwrap());
             clock.sleep(down).await;
         }
@@ -116,11 +111,14 @@ impl Replica {
     /// Sends a signal to the present life, if there is one.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = *self.pid.borrow() {
-            if signal == Signal::TERM {
-                self.asked.lock().unwrap().get_or_insert_with(|| Clock::system().monotonic());
-            }
             kill_process(pid, signal).unwrap();
         }
+    }
+
+    /// Asks the present life to stop.
+    fn ask(&self) {
+        self.asked_at.lock().unwrap().get_or_insert(Clock::system().monotonic());
+        self.signal(Signal::TERM);
     }
 
     /// Kills the present life, and puts the next one off.
@@ -133,7 +131,7 @@ impl Replica {
     pub(crate) async fn stop_softly(&self) {
         let mut pid = self.pid.subscribe();
         let before = *pid.borrow();
-        self.signal(Signal::TERM);
+        self.ask();
         pid.wait_for(|now| *now != before || now.is_none()).await.unwrap();
     }
 
@@ -145,8 +143,9 @@ impl Replica {
     /// What ended it that should not have.
     pub(crate) fn findings(&self) -> Vec<String> {
         let ended = self.ended.lock().unwrap();
-        let bad = ended.iter().filter(|ended| !ended.is_fine()).map(|ended| ended.status);
-        bad.map(|status| format!("{} ended with {status}: see {}", name(self.number), self.log.display())).collect()
+        let bad = ended.iter().filter(|(status, stopping)| !is_fine(*status, *stopping));
+        bad.map(|(status, _)| format!("{} ended with {status}: see {}", name(self.number), self.log.display()))
+            .collect()
     }
 
     pub(crate) fn lives(&self) -> usize {
@@ -176,16 +175,14 @@ impl Replica {
     }
 }
 
-impl Ended {
-    /// It did as it was told, found no database, or was killed. SIGTERM kills whoever does not listen yet, and who has no
-    /// database to store things in for all of the drain says that it left them to others.
-    fn is_fine(&self) -> bool {
-        let killed = [Signal::KILL, Signal::TERM].map(Signal::as_raw);
-        let status = self.status;
-        matches!(status.code(), Some(0 | NO_DATABASE))
-            || (status.code() == Some(LEFT_TO_OTHERS) && self.took.is_some_and(|took| took >= DRAIN))
-            || status.signal().is_some_and(|signal| killed.contains(&signal))
+/// It did as it was told, found no database, was killed, or dropped something because it could not put it away in time.
+/// SIGTERM kills whoever does not listen yet.
+fn is_fine(status: ExitStatus, stopping: Option<Duration>) -> bool {
+    if status.code() == Some(DROPPED) {
+        return stopping.is_some_and(|stopping| stopping >= DRAIN);
     }
+    let killed = [Signal::KILL, Signal::TERM].map(Signal::as_raw);
+    matches!(status.code(), Some(0 | NO_DATABASE)) || status.signal().is_some_and(|signal| killed.contains(&signal))
 }
 
 pub(crate) fn name(number: usize) -> String {

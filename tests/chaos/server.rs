@@ -123,10 +123,13 @@ impl Server {
     }
 
     /// Ends it at once, as if its host had lost its power.
-    pub(crate) fn stop(&self) {
-        if let Some(mut child) = self.running.lock().unwrap().take() {
+    pub(crate) async fn stop(&self) {
+        let Some(mut child) = self.running.lock().unwrap().take() else { return };
+        let clock = Clock::system();
+        // One that is recovering may sleep for a minute before it looks whether its processes have ended; a signal wakes it.
+        while child.try_wait().unwrap().is_none() {
             kill_process(Pid::from_child(&child), Signal::QUIT).unwrap();
-            child.wait().unwrap();
+            clock.sleep(Duration::from_millis(200)).await;
         }
     }
 
@@ -165,7 +168,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        if let Some(mut child) = self.running.lock().unwrap().take() {
+            kill_process(Pid::from_child(&child), Signal::QUIT).unwrap();
+            child.wait().unwrap();
+        }
     }
 }
 
