@@ -283,6 +283,10 @@ mod tests {
         plan.tasks.iter().for_each(|task| *shapes.entry(task.shape).or_default() += 1);
         assert_eq!(shapes.len(), SHAPES.len() + 2, "{shapes:?}");
         let faults: HashSet<_> = plan.faults.iter().map(|(_, fault)| std::mem::discriminant(fault)).collect();
-        assert_eq!(faults.len(), KINDS, "{:?}", plan.faults);
+        // Two strike two sorts of victims, each of them a kind.
+        assert_eq!(faults.len(), KINDS - 2, "{:?}", plan.faults);
+        let strikes = |hit: fn(&Fault) -> bool| plan.faults.iter().any(|(_, fault)| hit(fault));
+        assert!(strikes(|fault| matches!(fault, Fault::CutOff { replica, .. } if *replica >= TRIGGERERS)));
+        assert!(strikes(|fault| matches!(fault, Fault::LoseCommits { whom: REPLICAS, .. })));
     }
 }
