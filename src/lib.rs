@@ -25,6 +25,7 @@ pub mod store;
 
 pub mod aside;
 pub mod lag;
+mod metrics;
 mod outage;
 pub mod presence;
 pub mod tally;

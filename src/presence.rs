@@ -30,13 +30,13 @@ use crate::{
     clock::{Clock, millis},
     error::{Error, Result},
     id::Incarnation,
+    metrics,
     outage::{Outage, jittered},
     store::{
         Store,
         replica::{self, Alone, Card},
         wake::Topic,
     },
-    telemetry::metrics,
 };
 
 /// The shortest lease: three renewals must fit in it, on a database that takes its time.

@@ -1,7 +1,4 @@
-//! What a process says of itself while it runs: logs, on stderr, so that stdout is left to answers; and metrics, where
-//! they are asked for.
-
-pub(crate) mod metrics;
+//! What a process says of itself while it runs: logs, on stderr, so that stdout is left to answers.
 
 use std::io::{self, IsTerminal as _};
 

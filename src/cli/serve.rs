@@ -9,8 +9,8 @@ use super::{
 use crate::{
     error::Result,
     life::{self, Ended, Signals, Stop},
+    metrics,
     store::Store,
-    telemetry::metrics,
 };
 
 /// How long a triggerer has to settle what has fired.

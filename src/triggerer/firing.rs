@@ -21,12 +21,12 @@ use super::{
 use crate::{
     clock::Clock,
     error::Result,
+    metrics,
     outage::Outage,
     presence::{Doubt, Presence},
     store::{BATCH, Reach, Verdict, event, halves, trigger::Release},
     tally::Tally,
     task::{WaitFailed, WaitFailure},
-    telemetry::metrics,
 };
 
 /// How many bad ends one transaction takes.

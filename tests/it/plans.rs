@@ -405,7 +405,7 @@ on_sqlite!(
             "SCAN s ",
             "SCAN d",
             "SCAN g",
-            "SCAN f ",
+            "SCAN f",
             "SCAN x ",
         ];
         for (name, statements) in files("sqlite") {
