@@ -309,23 +309,23 @@ impl<'a> Checks<'a> {
                 begins.flatten()
             }
             Subject::Group(id) => {
-                let trigger = self.groups.trigger(id);
                 let group = self.groups.get_mut(id)?;
                 group.members.retain(|member| self.holdings.still(*member));
                 group.first_deadline = None;
-                if group.members.is_empty() {
+                let Some(first) = group.members.first().map(|member| member.fence.task) else {
                     self.disband(id);
                     return None;
-                }
-                let trigger = match trigger {
+                };
+                let trigger = match self.groups.trigger(id) {
                     Ok(trigger) => trigger?,
                     // It could be read when it was leased.
                     Err(error) => {
-                        tracing::error!("cannot read a trigger any more that is held: {}", error.chain());
+                        tracing::error!(task.id = %first, "cannot read the trigger of task {first} again: {}", error.chain());
                         self.schedule(subject, UNREADABLE);
                         return None;
                     }
                 };
+                let group = self.groups.get_mut(id)?;
                 Some(Begins {
                     members: group.members.clone(),
                     trigger,
