@@ -3,9 +3,10 @@
 use reveille::{
     Error, Retry, Store, defer,
     id::Fence,
-    store::{Verdict, event::Firing},
+    store::{Verdict, event::Firing, signal},
     task::{End, WaitFailed, WaitFailure, Woken},
     trigger::{Event, Receipt},
+    wait::Signal,
 };
 use serde_json::json;
 
@@ -33,6 +34,21 @@ both!(
             ("ready".to_owned(), json!("first"))
         );
         assert_eq!(stage.history_of(fence.task).await, ["enqueued", "claimed", "deferred", "event"]);
+    }
+);
+
+both!(
+    async fn waits_that_are_over_are_gone_with_their_keys(stage: Stage) {
+        // More than one statement of SQLite takes.
+        for _ in 0..40 {
+            stage.deferred(&defer(Signal::new("k"))).await;
+        }
+        let other = stage.deferred(&defer(Signal::new("other"))).await;
+        assert_eq!(stage.store.signal(signal::Signal::new("k", 1)).await.unwrap(), 40);
+        let of_others = "select count(*) from reveille_wait_key where task_id <> $1";
+        assert_eq!(stage.count(of_others, other.task.0).await, 0);
+        let its_own = "select count(*) from reveille_wait_key where task_id = $1";
+        assert_eq!(stage.count(its_own, other.task.0).await, 1);
     }
 );
 
