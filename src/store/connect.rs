@@ -101,6 +101,8 @@ impl Url {
             .journal_mode(SqliteJournalMode::Wal)
             // A commit is on disk before it is answered. The writer shares one between many.
             .synchronous(SqliteSynchronous::Full)
+            // What a savepoint changes is copied, and would be copied to a file.
+            .pragma("temp_store", "memory")
             .busy_timeout(BUSY)
             .foreign_keys(false)
             .disable_statement_logging()

@@ -161,7 +161,7 @@ impl DatabaseHome {
     /// How many events or reports one transaction stores. SQLite has one writer, whom renewals wait for.
     fn at_once(&self) -> usize {
         match self.store.url() {
-            Url::Sqlite(_) => 50,
+            Url::Sqlite(_) => 64,
             Url::Postgres(_) => MOST,
         }
     }
@@ -179,6 +179,10 @@ impl DatabaseHome {
     }
 
     fn open_arrived(&self, came: Vec<arrival::Sealed>) -> Result<Arrived> {
+        // An empty slice would be given memory of its own.
+        if came.is_empty() {
+            return Ok(Arrived::default());
+        }
         Ok(self.store.open_arrived(came)?.into())
     }
 

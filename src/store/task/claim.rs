@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},
     store::{
-        Db, Scope, doing,
+        Db, Scope, doing, rows,
         slot::{self, Keyed},
     },
     task::{Priority, Retry},
@@ -110,9 +110,7 @@ pub async fn claim(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
             let query = query.bind(scope.queues.as_deref().map(json)).bind(json(&scope.kinds)).bind(me.0).bind(now);
             let rows: Result<Vec<ClaimRow>, _> = query.bind(limit).bind(scope.aside_json()).fetch_all(&mut **c).await;
             if let Ok(rows) = &rows {
-                for row in rows {
-                    told(c, row, me, now).await.map_err(doing("claiming"))?;
-                }
+                told(c, rows, me, now).await.map_err(doing("claiming"))?;
             }
             rows
         }
@@ -133,10 +131,20 @@ pub async fn claim(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
     })
 }
 
-async fn told(c: &mut sqlx::SqliteConnection, row: &ClaimRow, me: Incarnation, now: i64) -> Result<(), sqlx::Error> {
-    let text = "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
-                values ($1 / 86400000 % 32, $2, $1, $3, $4, $5, 'ready', 'running', 'claimed', $6)";
-    let told =
-        sqlx::query(text).bind(now).bind(row.id).bind(row.generation).bind(row.turn).bind(row.attempt).bind(me.0);
-    told.execute(c).await.map(drop)
+async fn told(
+    c: &mut sqlx::SqliteConnection,
+    claimed: &[ClaimRow],
+    me: Incarnation,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let file = "with f(id) as (values ($3))
+                insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
+                select $1 / 86400000 % 32, k.id, $1, k.generation, k.turn, k.attempt, 'ready', 'running', 'claimed', $2
+                  from f cross join reveille_task k on k.id = f.id";
+    for part in rows::parts(claimed) {
+        let text = rows::statements(file, part.len(), 1);
+        let query = part.iter().fold(sqlx::query(text).bind(now).bind(me.0), |query, row| query.bind(row.id));
+        query.execute(&mut *c).await?;
+    }
+    Ok(())
 }
