@@ -20,6 +20,9 @@ use std::{
 };
 
 pub use self::report::Report;
+use futures::FutureExt;
+use tracing::Span;
+
 use self::{
     several::{Order, Publish},
     stage::{LOOK, Stage},
@@ -27,7 +30,7 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
-    life::Stop,
+    life::{self, Stop},
     store::{Url, report::Census},
     triggerer,
     worker::{self, Tasks},
@@ -82,12 +85,9 @@ async fn play(stage: &Stage, settings: &Settings, stop: &Stop, show: impl Fn(Pro
     };
     let worker = worker::Settings { label: "demo".to_owned(), lease, ..worker::Settings::default() };
     let store = &stage.store;
-    let roles = async {
-        tokio::try_join!(
-            triggerer::run(store.clone(), triggerer, over.clone()),
-            worker::run(store.clone(), tasks(), worker, over.clone()),
-        )
-    };
+    let checking = triggerer::run(store.clone(), triggerer, over.clone());
+    let working = worker::run(store.clone(), tasks(), worker, over.clone());
+    let roles = life::together(&over, [(Span::none(), checking.boxed()), (Span::none(), working.boxed())]);
     let playing = async {
         let limit = LIMIT.as_secs();
         let report = tokio::select! {

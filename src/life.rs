@@ -5,7 +5,7 @@
 
 use std::{future::Future, io, pin::pin, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
@@ -123,6 +123,18 @@ pub(crate) async fn serve<E>(
         Ok(ended) => ended.map(|()| how),
         Err(_) => Ok(how),
     }
+}
+
+/// Runs a role as a task of the runtime. What it starts there it is woken by on the same threads: on the thread that a
+/// command runs on, each check that ends would wake another thread.
+///
+/// # Panics
+/// If the role does.
+pub(crate) async fn alone<E: Send + 'static>(
+    stop: &Stop,
+    role: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> Result<(), E> {
+    together(stop, [(Span::none(), role.boxed())]).await
 }
 
 /// Runs roles beside one another, each as a task of its own. The first that fails stops the others, and is the answer.

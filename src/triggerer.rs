@@ -9,6 +9,7 @@ pub mod home;
 
 mod checks;
 mod firing;
+mod held;
 mod holding;
 mod record;
 mod reporting;
@@ -22,8 +23,12 @@ mod words;
 use std::{sync::Arc, time::Duration};
 
 use reveille_trigger::Config;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::{
     checks::{Arrival, Checks},
@@ -143,6 +148,18 @@ pub async fn run(store: Store, settings: Settings, stop: Stop) -> Result<()> {
     Ok(())
 }
 
+/// Waits for the parts of a life.
+///
+/// # Panics
+/// If one of them does.
+async fn over(parts: &mut JoinSet<()>) {
+    while let Some(ended) = parts.join_next().await {
+        if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 /// One incarnation, from joining to leaving or to being found gone.
 struct Life<'a> {
     store: &'a Store,
@@ -184,7 +201,7 @@ impl<'a> Life<'a> {
             self.store.clock().clone(),
             Arc::clone(&self.presence),
             Arc::clone(&self.holdings),
-            self.settings,
+            self.settings.clone(),
             found,
         );
         let firing = Firing::new(
@@ -220,9 +237,13 @@ impl<'a> Life<'a> {
                 reporting::run(&self, &leasing),
             );
         };
+        // Tasks of their own, so that what wakes one does not poll the others.
+        let mut parts = JoinSet::new();
+        parts.spawn(checks.run(arrivals, checking.clone()).in_current_span());
+        parts.spawn(firing.run(findings).in_current_span());
         tokio::select! {
-            ((), (), (), ()) = async { tokio::join!(ending, working, checks.run(arrivals, &checking), firing.run(findings)) } => {}
-            () = stop.hard().cancelled() => {}
+            ((), (), ()) = async { tokio::join!(ending, working, over(&mut parts)) } => {}
+            () = stop.hard().cancelled() => parts.shutdown().await,
         }
         self.leave().await;
     }

@@ -7,7 +7,7 @@ use super::{
     failure::{Exit, Failure},
     serve, time,
 };
-use crate::triggerer;
+use crate::{life, triggerer};
 
 /// Run active triggers: check the files and services that tasks wait for
 ///
@@ -45,6 +45,9 @@ impl Triggerer {
         section.lease = self.lease.unwrap_or(section.lease);
         let settings = app.config.triggerer_settings(self.label.unwrap_or_else(serve::host))?;
         let store = app.open_to_serve().await?;
-        serve::serve(app, store.clone(), serve::SETTLE, |stop| Box::pin(triggerer::run(store, settings, stop))).await
+        serve::serve(app, store.clone(), serve::SETTLE, async |stop| {
+            life::alone(&stop, triggerer::run(store, settings, stop.clone())).await
+        })
+        .await
     }
 }

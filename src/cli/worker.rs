@@ -7,7 +7,10 @@ use super::{
     failure::{Exit, Failure},
     serve, time,
 };
-use crate::worker::{self, Tasks};
+use crate::{
+    life,
+    worker::{self, Tasks},
+};
 
 /// Run the tasks that are linked into this binary
 ///
@@ -62,7 +65,9 @@ impl Worker {
         let drain = section.drain;
         let settings = app.config.worker_settings(self.label.unwrap_or_else(serve::host))?;
         let store = app.open_to_serve().await?;
-        serve::serve(app, store.clone(), drain, |stop| Box::pin(worker::run(store, Tasks::linked(), settings, stop)))
-            .await
+        serve::serve(app, store.clone(), drain, async |stop| {
+            life::alone(&stop, worker::run(store, Tasks::linked(), settings, stop.clone())).await
+        })
+        .await
     }
 }

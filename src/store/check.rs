@@ -27,7 +27,7 @@ pub struct Report {
 }
 
 /// One check that did not end the wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// How many of the last checks could not tell, this one included.
     pub failures: u32,

@@ -27,13 +27,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    group::{GroupId, Groups},
+    group::{GroupId, Groups, Members},
     schedule::{Begin, Destination, Next, Schedule},
 };
-use super::{
-    Settings,
-    holding::{Hold, Holdings},
-};
+use super::{Settings, held::Hold, holding::Holdings};
 use crate::{
     clock::{Clock, millis},
     id::Fence,
@@ -45,7 +42,7 @@ use crate::{
 const PARKED: Duration = Duration::from_millis(100);
 
 /// What falls due within this time is begun together: waking up for each by itself costs more than many of the checks do.
-const GATHERED: Duration = Duration::from_millis(10);
+const GATHERED: Duration = Duration::from_millis(20);
 
 /// How long a trigger that cannot be read again is left alone.
 const UNREADABLE: Duration = Duration::from_mins(1);
@@ -92,13 +89,13 @@ enum Subject {
 }
 
 /// The heap, and what runs.
-pub(super) struct Checks<'a> {
+pub(super) struct Checks {
     clock: Clock,
     /// The same clock, as checks are given it.
     now: reveille_trigger::Clock,
     presence: Arc<Presence>,
     holdings: Arc<Holdings>,
-    settings: &'a Settings,
+    settings: Settings,
     found: mpsc::Sender<Finding>,
     schedule: Schedule<Subject>,
     groups: Groups,
@@ -112,7 +109,7 @@ pub(super) struct Checks<'a> {
 /// What a check begins with.
 struct Begins {
     /// The members of a group.
-    members: Vec<Hold>,
+    members: Members,
     trigger: Arc<dyn Trigger>,
     since: Timestamp,
     memory: Memory,
@@ -123,7 +120,7 @@ struct Begins {
 struct Checked {
     subject: Subject,
     /// The members of a group when it began.
-    members: Vec<Hold>,
+    members: Members,
     trigger: Arc<dyn Trigger>,
     cx: Context,
     answer: Result<Answer, reveille_trigger::Error>,
@@ -135,12 +132,12 @@ struct Checked {
     took: Duration,
 }
 
-impl<'a> Checks<'a> {
+impl Checks {
     pub(super) fn new(
         clock: Clock,
         presence: Arc<Presence>,
         holdings: Arc<Holdings>,
-        settings: &'a Settings,
+        settings: Settings,
         found: mpsc::Sender<Finding>,
     ) -> Self {
         Self {
@@ -148,9 +145,9 @@ impl<'a> Checks<'a> {
             clock,
             presence,
             holdings,
-            settings,
             found,
             schedule: Schedule::new(settings.checks_per_destination),
+            settings,
             groups: Groups::default(),
             running: JoinSet::new(),
             going: HashMap::new(),
@@ -159,7 +156,7 @@ impl<'a> Checks<'a> {
     }
 
     /// Runs until stopped. What is running then is dropped, and what was found is handed on.
-    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>, stop: &CancellationToken) {
+    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>, stop: CancellationToken) {
         loop {
             let pause = self.start_due();
             tokio::select! {
@@ -182,12 +179,12 @@ impl<'a> Checks<'a> {
             return PARKED;
         }
         let now = millis(self.clock.monotonic());
-        while self.running.len().saturating_sub(self.lasting.load(Ordering::Relaxed)) < self.settings.checks {
+        while self.has_room() {
             let (holdings, groups) = (&self.holdings, &mut self.groups);
             let claim = |subject, at| match subject {
                 Subject::One(fence) => {
-                    let claim = holdings.with(fence, |holding| {
-                        holding.next.take_if(|next| *next == at).map(|_| holding.destination.clone())
+                    let claim = holdings.with_alone(fence, |alone| {
+                        alone.next.take_if(|next| *next == at).map(|_| alone.destination.clone())
                     });
                     claim.flatten()
                 }
@@ -206,12 +203,17 @@ impl<'a> Checks<'a> {
         Duration::from_hours(1)
     }
 
+    /// Whether another check may begin.
+    fn has_room(&self) -> bool {
+        self.running.len().saturating_sub(self.lasting.load(Ordering::Relaxed)) < self.settings.checks
+    }
+
     fn arrive(&mut self, arrival: Arrival) {
         match arrival {
             Arrival::Leased(fence) => self.adopt(fence),
             // One that is being checked is dropped, and checked again; one that waits in its lane sees it there.
             Arrival::News(fence) => {
-                let waits = self.holdings.with(fence, |holding| holding.next.is_some());
+                let waits = self.holdings.with_alone(fence, |alone| alone.next.is_some());
                 if waits == Some(true) {
                     self.schedule(Subject::One(fence), Duration::ZERO);
                 }
@@ -223,13 +225,14 @@ impl<'a> Checks<'a> {
     /// its interval: of a replica that was lost there are thousands, whose checks were spread too.
     fn adopt(&mut self, fence: Fence) {
         let now = self.clock.now_ms();
+        let has_room = self.has_room();
         let groups = &mut self.groups;
         let first = self.holdings.with(fence, |holding| {
-            let inherited = holding.trigger.as_ref().filter(|_| holding.inherited);
-            let interval = inherited.and_then(|trigger| interval_of(&**trigger, waited(now, holding.since)).ok());
+            let inherited = holding.alone.as_ref().filter(|_| holding.inherited);
+            let interval = inherited.and_then(|alone| interval_of(&*alone.trigger, waited(now, holding.since)).ok());
             let subject = match holding.shared.clone() {
                 None => Subject::One(fence),
-                Some(spec) => match groups.join(&spec, holding) {
+                Some(spec) => match groups.join(&spec, holding, has_room) {
                     (id, true) => Subject::Group(id),
                     (id, false) => return Err(id),
                 },
@@ -250,7 +253,7 @@ impl<'a> Checks<'a> {
     fn schedule(&mut self, subject: Subject, wait: Duration) {
         let at = millis(self.clock.monotonic()) + millis(wait);
         match subject {
-            Subject::One(fence) => drop(self.holdings.with(fence, |holding| holding.next = Some(at))),
+            Subject::One(fence) => drop(self.holdings.with_alone(fence, |alone| alone.next = Some(at))),
             Subject::Group(id) => {
                 if let Some(group) = self.groups.get_mut(id) {
                     group.next = Some(at);
@@ -287,7 +290,7 @@ impl<'a> Checks<'a> {
         });
         self.going.insert(check.id(), (subject, destination));
         if let Subject::One(fence) = subject {
-            self.holdings.with(fence, |holding| holding.check = Some(check));
+            self.holdings.with_alone(fence, |alone| alone.check = Some(check));
         }
     }
 
@@ -297,13 +300,14 @@ impl<'a> Checks<'a> {
         match subject {
             Subject::One(fence) => {
                 let begins = self.holdings.with(fence, |holding| {
-                    holding.has_news = false;
+                    let alone = holding.alone.as_mut()?;
+                    alone.has_news = false;
                     Some(Begins {
-                        members: Vec::new(),
-                        trigger: holding.trigger.clone()?,
+                        members: Members::new(),
+                        trigger: Arc::clone(&alone.trigger),
                         since: holding.since,
-                        memory: std::mem::take(&mut holding.memory).unless_set_back(now),
-                        arrived: Arc::clone(&holding.arrived),
+                        memory: std::mem::take(&mut alone.memory).unless_set_back(now),
+                        arrived: Arc::clone(&alone.arrived),
                     })
                 });
                 begins.flatten()
@@ -349,7 +353,7 @@ impl<'a> Checks<'a> {
             // It is no longer held; or something has come for it.
             Err(dropped) if dropped.is_cancelled() => {
                 if let Subject::One(fence) = subject {
-                    self.holdings.with(fence, |holding| holding.check = None);
+                    self.holdings.with_alone(fence, |alone| alone.check = None);
                     self.schedule(subject, Duration::ZERO);
                 }
             }

@@ -12,15 +12,12 @@ use std::{
 
 use dashmap::DashMap;
 use reveille_trigger::{Arrived, Config, Context, Memory, Timestamp, Trigger};
-use tokio::{
-    sync::{Notify, futures::OwnedNotified},
-    task::AbortHandle,
-};
+use tokio::sync::{Notify, futures::OwnedNotified};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    home::{Leased, Spec},
-    record::Record,
+    held::{Alone, Hold, Holding},
+    home::Leased,
     words::Words,
 };
 use crate::{
@@ -31,10 +28,6 @@ use crate::{
 
 /// How long one clean-up may take.
 pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
-
-/// What has just begun to wait stays where it is for so long, in milliseconds: of a wait that is due later than that after it
-/// began it can be told that it was given back. The two times are stored a little apart.
-const STAYS: i64 = 1_000;
 
 /// How many wait to be told of their checks. What comes and goes faster than that is not asked about.
 const LONGEST_LINE: usize = 10_000;
@@ -57,51 +50,6 @@ pub(super) struct Holdings {
     aftermath: TaskTracker,
     /// What is to be told of the checks, to those who ask.
     reports: Mutex<VecDeque<Report>>,
-}
-
-/// One lease of one of them. It may be given back and leased again under the same fence, and is another then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Hold {
-    pub(super) fence: Fence,
-    pub(super) number: u64,
-}
-
-/// One of them.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each says another thing")]
-pub(super) struct Holding {
-    pub(super) fence: Fence,
-    pub(super) number: u64,
-    /// Something was found that ends this lease: whoever stores it lets go of the trigger.
-    pub(super) is_found: bool,
-    /// It was taken over from a holder that is gone.
-    pub(super) inherited: bool,
-    /// None where its equals have it.
-    pub(super) trigger: Option<Arc<dyn Trigger>>,
-    pub(super) since: Timestamp,
-    /// When it was due for a look as it was leased, in milliseconds.
-    pub(super) wake_at: i64,
-    /// Its checks go on until something happens.
-    lasts: bool,
-    /// Where its checks go to.
-    pub(super) destination: Option<Arc<str>>,
-    pub(super) deadline_at: Option<i64>,
-    /// How many checks in a row may fail to tell.
-    pub(super) error_budget: Option<u32>,
-    /// The spec of one that shares its checks with its equals.
-    pub(super) shared: Option<Spec>,
-    /// What has come under its keys.
-    pub(super) arrived: Arrived,
-    /// Something has come since the last check began.
-    pub(super) has_news: bool,
-    /// When it is to be checked, in milliseconds of the monotonic clock; none while it is, or is about to be.
-    pub(super) next: Option<i64>,
-    /// What the last check left; taken while one runs.
-    pub(super) memory: Memory,
-    /// The running check, to be dropped with the holding.
-    pub(super) check: Option<AbortHandle>,
-    /// How its checks have gone.
-    pub(super) record: Record,
 }
 
 impl Holdings {
@@ -154,26 +102,8 @@ impl Holdings {
         // A check that lasts would keep its place in the lane for ever.
         let destination = || if lasts { None } else { trigger.destination() };
         let destination = std::panic::catch_unwind(AssertUnwindSafe(destination)).unwrap_or_default();
-        let holding = Holding {
-            fence: leased.fence,
-            number: self.leases.fetch_add(1, Ordering::Relaxed),
-            is_found: false,
-            inherited: leased.inherited,
-            wake_at: leased.wake_at,
-            lasts,
-            destination: destination.map(|name| self.words.shared(&name)),
-            trigger: Some(Arc::from(leased.trigger)),
-            since: crate::clock::timestamp(leased.since),
-            deadline_at: leased.deadline_at,
-            error_budget: leased.error_budget,
-            shared: leased.shared,
-            arrived: leased.arrived,
-            has_news: false,
-            next: None,
-            memory: Memory::default(),
-            check: None,
-            record: Record::default(),
-        };
+        let number = self.leases.fetch_add(1, Ordering::Relaxed);
+        let holding = Holding::new(leased, number, lasts, destination.map(|name| self.words.shared(&name)));
         if let Some(mut before) = self.held.insert(holding.fence.task, Box::new(holding)) {
             // Its wait is over, or it was given back: that has not been heard of here yet.
             self.drop_now(&mut before);
@@ -182,15 +112,15 @@ impl Holdings {
 
     /// Keeps what has come for one that is held; whether that is news.
     pub(super) fn tell(&self, fence: Fence, arrived: Arrived) -> bool {
-        let told = self.with(fence, |holding| {
+        let told = self.with_alone(fence, |alone| {
             // Nothing of it ever goes.
-            if arrived.len() <= holding.arrived.len() {
+            if arrived.len() <= alone.arrived.len() {
                 return false;
             }
-            holding.arrived = arrived;
-            holding.has_news = true;
+            alone.arrived = arrived;
+            alone.has_news = true;
             // It would look at what it was told before.
-            if let Some(check) = &holding.check {
+            if let Some(check) = &alone.check {
                 check.abort();
             }
             true
@@ -257,6 +187,11 @@ impl Holdings {
         self.held.get_mut(&fence.task).filter(|holding| holding.fence == fence).map(|mut holding| change(&mut holding))
     }
 
+    /// Runs `change` on what a holding is checked with, if it is still held and has not joined its equals.
+    pub(super) fn with_alone<T>(&self, fence: Fence, change: impl FnOnce(&mut Alone) -> T) -> Option<T> {
+        self.with(fence, |holding| holding.alone.as_deref_mut().map(change)).flatten()
+    }
+
     /// Marks that something was found that ends this lease.
     pub(super) fn found(&self, fence: Fence) -> Option<Hold> {
         self.with(fence, |holding| {
@@ -314,7 +249,7 @@ impl Holdings {
 
     /// Ends its check, and lets go of what it holds.
     fn drop_now(&self, holding: &mut Holding) {
-        if let Some(check) = &holding.check {
+        if let Some(check) = holding.alone.as_ref().and_then(|alone| alone.check.as_ref()) {
             check.abort();
         }
         self.let_go(holding);
@@ -325,8 +260,8 @@ impl Holdings {
         if holding.shared.is_some() || holding.is_found {
             return;
         }
-        if let Some(trigger) = holding.trigger.take() {
-            self.clean_up(trigger, holding.since, std::mem::take(&mut holding.memory));
+        if let Some(alone) = holding.alone.take() {
+            self.clean_up(alone.trigger, holding.since, alone.memory);
         }
     }
 
@@ -342,12 +277,12 @@ impl Holdings {
         let held: Vec<TaskId> = self.held.iter().map(|entry| *entry.key()).collect();
         // Each in a task of its own, so that one that panics harms no other.
         for (_, holding) in held.into_iter().filter_map(|task| self.held.remove(&task)) {
-            let Holding { is_found, shared: spec, trigger, since, memory, .. } = *holding;
+            let Holding { is_found, shared: spec, alone, since, .. } = *holding;
             if is_found || spec.as_ref().is_some_and(|spec| !shared.insert(Arc::clone(spec))) {
                 continue;
             }
-            let read = || kind::join(spec.as_deref()?).ok().map(Arc::from);
-            if let Some(trigger) = trigger.or_else(read) {
+            let read = || Some((Arc::from(kind::join(spec.as_deref()?).ok()?), Memory::default()));
+            if let Some((trigger, memory)) = alone.map(|alone| (alone.trigger, alone.memory)).or_else(read) {
                 self.clean_up(trigger, since, memory);
             }
         }
@@ -355,25 +290,6 @@ impl Holdings {
         if tokio::time::timeout(CLEAN_UP, self.aftermath.wait()).await.is_err() {
             tracing::warn!("some triggers had not cleaned up after {} s", CLEAN_UP.as_secs());
         }
-    }
-}
-
-impl Holding {
-    pub(super) fn hold(&self) -> Hold {
-        Hold { fence: self.fence, number: self.number }
-    }
-
-    /// One that is given back to others is due as of then.
-    fn may_move(&self, joined_at: i64, now: i64) -> bool {
-        let settled_at = self.since.as_millisecond() + STAYS;
-        let has_moved = self.wake_at > settled_at && self.wake_at >= joined_at;
-        // What has been found is on its way: whoever took the trigger now would look once more.
-        !self.is_found && (self.check.is_none() || self.lasts) && now > settled_at && !has_moved
-    }
-
-    /// What the last check left, the checks that its equals make for it, its count of failures; or it is about to be checked.
-    fn loses_by_moving(&self) -> bool {
-        self.next.is_none() || !self.memory.is_empty() || self.record.failures > 0
     }
 }
 
@@ -389,7 +305,7 @@ pub(super) async fn clean_up_now(trigger: &dyn Trigger, since: Timestamp, memory
 mod tests {
     use reveille_wait::Timer;
 
-    use super::*;
+    use super::{super::held::STAYS, *};
 
     fn leased(fence: Fence) -> Leased {
         Leased {

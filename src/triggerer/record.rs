@@ -8,9 +8,8 @@ use crate::store::check::Check;
 pub(super) struct Record {
     /// How many there were.
     pub(super) checks: u64,
-    /// How many of the last could not tell.
-    pub(super) failures: u32,
-    last: Option<Check>,
+    /// The last, if there were any.
+    last: Check,
     /// It is in line to be told.
     is_in_line: bool,
 }
@@ -19,23 +18,27 @@ impl Record {
     /// Adds a check. Whether that is news: the first, one that saw something else than the one before, one that could tell
     /// again, and each time that twice as many in a row could not. What goes on as before costs nobody anything.
     pub(super) fn add(&mut self, check: &Check) -> bool {
-        let is_other = match (&self.last, check.failures) {
-            (None, _) => true,
-            (Some(last), 0) => last.failures > 0 || last.said != check.said,
-            (Some(_), failures) => failures.is_power_of_two(),
+        let is_other = match (self.checks, check.failures) {
+            (0, _) => true,
+            (_, 0) => self.last.failures > 0 || self.last.said != check.said,
+            (_, failures) => failures.is_power_of_two(),
         };
         let is_news = is_other && !self.is_in_line;
         self.is_in_line |= is_other;
         self.checks += 1;
-        self.failures = check.failures;
-        self.last = Some(check.clone());
+        self.last = check.clone();
         is_news
+    }
+
+    /// How many of the last could not tell.
+    pub(super) fn failures(&self) -> u32 {
+        self.last.failures
     }
 
     /// What there is to tell now.
     pub(super) fn told(&mut self) -> Option<(u64, Check)> {
         self.is_in_line = false;
-        Some((self.checks, self.last.clone()?))
+        (self.checks > 0).then(|| (self.checks, self.last.clone()))
     }
 }
 

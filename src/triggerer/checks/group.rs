@@ -6,13 +6,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use reveille_trigger::{Memory, Timestamp, Trigger};
+use smallvec::{SmallVec, smallvec};
 
 use super::schedule::Destination;
 use crate::{
     error::Result,
     kind,
     triggerer::{
-        holding::{Hold, Holding},
+        held::{Hold, Holding},
         home::Spec,
     },
 };
@@ -21,13 +22,16 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct GroupId(u64);
 
+/// Who shares. Most are alone.
+pub(super) type Members = SmallVec<[Hold; 1]>;
+
 #[derive(Debug)]
 pub(super) struct Group {
     /// None while the next look is far off: it is read again then.
     pub(super) trigger: Option<Arc<dyn Trigger>>,
     pub(super) destination: Destination,
     /// Who waits. Those who left without a word are found out at the next look.
-    pub(super) members: Vec<Hold>,
+    pub(super) members: Members,
     /// When the wait ends first of those who have joined since the last look began, in milliseconds of the database's time.
     pub(super) first_deadline: Option<i64>,
     /// When the latest of them deferred: for its sake looks are close together again.
@@ -48,22 +52,24 @@ pub(super) struct Groups {
 
 impl Groups {
     /// Adds a member, which has trigger and spec in common with the others from then on. Answers its group, and whether that is
-    /// new, and yet to be looked at for the first time.
-    pub(super) fn join(&mut self, spec: &Spec, member: &mut Holding) -> (GroupId, bool) {
+    /// new, and yet to be looked at for the first time: unless that is `soon`, its trigger is read again then. Of thousands
+    /// that are leased at once most wait.
+    pub(super) fn join(&mut self, spec: &Spec, member: &mut Holding, soon: bool) -> (GroupId, bool) {
         if let Some(id) = self.by_spec.get(spec) {
             let (spec, group) = &mut **self.by_id.get_mut(id).expect("each spec has its group");
             group.members.push(member.hold());
             group.first_deadline = group.first_deadline.into_iter().chain(member.deadline_at).min();
             group.since = group.since.max(member.since);
-            (member.shared, member.trigger) = (Some(Arc::clone(spec)), None);
+            (member.shared, member.alone) = (Some(Arc::clone(spec)), None);
             return (*id, false);
         }
         let id = GroupId(self.formed);
         self.formed += 1;
+        let (trigger, destination) = member.alone.take().map(|alone| (alone.trigger, alone.destination)).unzip();
         let group = Group {
-            trigger: member.trigger.take(),
-            destination: member.destination.clone(),
-            members: vec![member.hold()],
+            trigger: trigger.filter(|_| soon),
+            destination: destination.flatten(),
+            members: smallvec![member.hold()],
             first_deadline: None,
             since: member.since,
             next: None,

@@ -7,13 +7,15 @@ use reveille_trigger::{
     pace::{back_off, jittered},
 };
 
-use super::{Checked, Checks, Finding, Subject, What, group::GroupId};
+use super::{
+    Checked, Checks, Finding, Subject, What,
+    group::{GroupId, Members},
+};
 use crate::{
     clock::millis,
     id::Fence,
     store::check::Check,
     task::{WaitFailed, WaitFailure},
-    triggerer::holding::Hold,
     upkeep::past_deadline,
 };
 
@@ -32,7 +34,7 @@ fn short(mut error: String) -> String {
 /// A check that is over, without its answer.
 struct Look {
     subject: Subject,
-    members: Vec<Hold>,
+    members: Members,
     trigger: Arc<dyn Trigger>,
     cx: Context,
     known: i32,
@@ -50,10 +52,10 @@ struct GoesOn {
     said: Option<Arc<str>>,
 }
 
-impl Checks<'_> {
+impl Checks {
     pub(super) async fn settle(&mut self, checked: Checked) {
         if let Subject::One(fence) = checked.subject {
-            self.holdings.with(fence, |holding| holding.check = None);
+            self.holdings.with_alone(fence, |alone| alone.check = None);
         }
         self.settings.tally.answered();
         let Checked { subject, members, trigger, cx, answer, interval, known, begun_at, took } = checked;
@@ -86,7 +88,7 @@ impl Checks<'_> {
     /// How many of the last checks could not tell.
     fn failures(&self, subject: Subject) -> u32 {
         let known = match subject {
-            Subject::One(fence) => self.holdings.with(fence, |holding| holding.record.failures),
+            Subject::One(fence) => self.holdings.with(fence, |holding| holding.record.failures()),
             Subject::Group(id) => self.groups.get(id).map(|group| group.failures),
         };
         known.unwrap_or_default()
@@ -119,7 +121,7 @@ impl Checks<'_> {
                     self.hand_on(member.fence, what.clone(), None).await;
                 }
                 let goes_on = GoesOn { failures: 0, wait: millis(interval.saturating_sub(look.took)), said: None };
-                self.keep_group(id, Vec::new(), look, &goes_on);
+                self.keep_group(id, Members::new(), look, &goes_on);
             }
         }
     }
@@ -140,7 +142,7 @@ impl Checks<'_> {
             Some(Ok(wait)) => goes_on.wait = wait,
         }
         // Something has come while the check was about to end.
-        let has_news = self.holdings.with(fence, |holding| holding.has_news).unwrap_or_default();
+        let has_news = self.holdings.with_alone(fence, |alone| alone.has_news).unwrap_or_default();
         if has_news {
             goes_on.wait = 0;
         }
@@ -151,13 +153,13 @@ impl Checks<'_> {
             let what = What::Sleep { until, known: look.known };
             return self.hand_on(fence, what, Some((look.trigger, look.cx))).await;
         }
-        self.holdings.with(fence, |holding| holding.memory = look.cx.into_memory());
+        self.holdings.with_alone(fence, |alone| alone.memory = look.cx.into_memory());
         self.schedule(look.subject, Duration::from_millis(goes_on.wait.cast_unsigned()));
     }
 
     async fn go_on_together(&mut self, id: GroupId, look: Look, mut goes_on: GoesOn) {
         let now = self.clock.now_ms();
-        let mut left = Vec::with_capacity(look.members.len());
+        let mut left = Members::with_capacity(look.members.len());
         for member in &look.members {
             match self.judge(member.fence, now, &goes_on) {
                 None => {}
@@ -204,7 +206,7 @@ impl Checks<'_> {
     }
 
     /// A group goes on with those who are left, and with those who joined while the check ran.
-    fn keep_group(&mut self, id: GroupId, mut left: Vec<Hold>, look: Look, goes_on: &GoesOn) {
+    fn keep_group(&mut self, id: GroupId, mut left: Members, look: Look, goes_on: &GoesOn) {
         let Some(group) = self.groups.get_mut(id) else { return };
         left.extend(group.members.drain(..).skip(look.members.len()));
         group.members = left;
