@@ -36,11 +36,12 @@ pub use self::{
     timers::Timers,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use tracing::Span;
 
 use self::delay::Detour;
 use crate::{
     error::{Error, Result},
-    life::Stop,
+    life::{self, Stop},
     store::{NewTask, Store, Url, scratch::Scratch},
     tally::Tally,
     triggerer,
@@ -66,6 +67,8 @@ pub struct Settings {
     pub lasting: Duration,
     /// How much longer than it takes a round trip to the server is to take.
     pub delay: Option<Duration>,
+    /// How many tasks sleep beside those that are measured.
+    pub asleep: usize,
     /// What to measure.
     pub scenario: Scenario,
 }
@@ -113,13 +116,20 @@ pub async fn run(settings: Settings, stop: &Stop) -> Result<Option<Report>> {
     let measured = measure(&settings, &scratch, stop).await;
     scratch.remove().await?;
     let delay_ms = settings.delay.map(|delay| delay.as_millis() as u64);
-    Ok(measured?.map(|report| Report { delay_ms, ..report }))
+    let asleep = Some(settings.asleep).filter(|count| *count > 0);
+    Ok(measured?.map(|report| Report { delay_ms, asleep, ..report }))
 }
 
 async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<Option<Report>> {
     let detour = settings.delay.map(|by| Detour::before(scratch.url(), by)).transpose()?;
     let url = detour.as_ref().map_or_else(|| scratch.url().clone(), |(_, url)| url.clone());
     let bench = Bench { settings, scratch, stop, store: scratch.open_at(url).await? };
+    if settings.asleep > 0 {
+        tokio::select! {
+            laid_out = bench.lay_out_asleep() => laid_out?,
+            () = stop.soft().cancelled() => return Ok(None),
+        }
+    }
     let measured = match &settings.scenario {
         Scenario::Burst(burst) => burst::run(&bench, *burst).await,
         Scenario::Pickup(triggers) => pickup::run(&bench, *triggers).await,
@@ -147,6 +157,11 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    async fn lay_out_asleep(&self) -> Result<()> {
+        self.store.lay_out_asleep(self.settings.asleep).await?;
+        self.store.vacuum().await
+    }
+
     /// Adds tasks by their numbers.
     async fn add(&self, count: usize, task: impl Fn(usize) -> NewTask) -> Result<()> {
         let batches = (0..count).step_by(BATCH).map(|from| {
@@ -168,11 +183,14 @@ impl Bench<'_> {
         tasks: Tasks,
         stop: Stop,
     ) -> Result<()> {
-        tokio::try_join!(
-            triggerer::run(self.store.clone(), triggerer, stop.clone()),
-            worker::run(self.store.clone(), tasks, worker, stop),
-        )
-        .map(drop)
+        let checking = triggerer::run(self.store.clone(), triggerer, stop.clone());
+        let working = worker::run(self.store.clone(), tasks, worker, stop.clone());
+        life::together(&stop, [(Span::none(), checking.boxed()), (Span::none(), working.boxed())]).await
+    }
+
+    /// Runs a triggerer in this process until stopped.
+    async fn triggerer(&self, settings: triggerer::Settings, stop: Stop) -> Result<()> {
+        life::alone(&stop, triggerer::run(self.store.clone(), settings, stop.clone())).await
     }
 
     /// Waits for something.

@@ -62,8 +62,7 @@ pub(super) async fn run(bench: &Bench<'_>, burst: Burst) -> Result<Option<Report
         ..triggerer::Settings::default()
     };
     let measuring = measure(bench, burst, &tally);
-    let Some(report) = bench.beside(|stop| triggerer::run(bench.store.clone(), settings, stop), measuring).await?
-    else {
+    let Some(report) = bench.beside(|stop| bench.triggerer(settings, stop), measuring).await? else {
         return Ok(None);
     };
     Ok(Some(report.beside_floor(floor::fire(bench, burst.triggers).await?)))

@@ -45,7 +45,7 @@ pub(super) async fn run(bench: &Bench<'_>, share: Share) -> Result<Option<Report
     let mut server = Server::start(&bench.settings.program, &speaking).await?;
     let rss_before = usage::rss();
     let measuring = measure(bench, share, &tally, &mut server);
-    let report = bench.beside(|stop| triggerer::run(bench.store.clone(), settings, stop), measuring).await?;
+    let report = bench.beside(|stop| bench.triggerer(settings, stop), measuring).await?;
     Ok(report.map(|report| {
         let grown = report.rss_bytes.zip(rss_before).map(|(now, before)| now.saturating_sub(before));
         Report { rss_bytes_per_trigger: grown.map(|grown| grown / share.triggers as u64), ..report }

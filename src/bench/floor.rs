@@ -46,7 +46,7 @@ async fn best(bench: &Bench<'_>, count: usize, floor: &Floor, are_there: bool) -
     let count = count.min(MOST);
     let mut best: f64 = 0.0;
     for (connections, rows) in WAYS {
-        bench.store.take_all_away().await?;
+        bench.store.take_all_away(bench.settings.asleep > 0).await?;
         let ids = if are_there { lay_out(bench, count).await? } else { (0..count).map(|_| Uuid::now_v7()).collect() };
         let clock = bench.store.clock();
         let began = clock.monotonic();

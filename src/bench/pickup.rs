@@ -9,7 +9,8 @@ use crate::{error::Result, file::File, store::NewTask, tally::Tally, task::defer
 
 pub(super) async fn run(bench: &Bench<'_>, triggers: usize) -> Result<Option<Report>> {
     let wait = |number: usize| {
-        let path = bench.scratch.folder().join(format!("never-{number}"));
+        // Where even the folder is missing: to look for what the kernel has never heard of takes a thread and a disk.
+        let path = bench.scratch.folder().join("never").join(number.to_string());
         defer(File::at(path.to_string_lossy().into_owned()).every(Duration::from_mins(1)))
     };
     tokio::select! {
@@ -29,7 +30,7 @@ pub(super) async fn run(bench: &Bench<'_>, triggers: usize) -> Result<Option<Rep
         bench.until_leased(&tally, triggers).await?;
         Ok((usage::rss(), usage::cpu(), clock.monotonic()))
     };
-    let measured = bench.beside(|stop| triggerer::run(bench.store.clone(), settings, stop), measuring).await?;
+    let measured = bench.beside(|stop| bench.triggerer(settings, stop), measuring).await?;
     let Some((rss, cpu, ended)) = measured else { return Ok(None) };
     let seconds = (ended - began).as_secs_f64();
     let report = Report {

@@ -91,7 +91,7 @@ pub(super) async fn run(bench: &Bench<'_>, poll: &Poll, scenario: &'static str) 
         bench.until("each trigger was checked", FIRST, async || Ok(tally.answered_so_far() >= all)).await?;
         measure(bench, poll, &tally, server.as_mut()).await
     };
-    let report = bench.beside(|stop| triggerer::run(bench.store.clone(), settings, stop), measuring).await?;
+    let report = bench.beside(|stop| bench.triggerer(settings, stop), measuring).await?;
     Ok(report.map(|report| {
         let report = Report { scenario, ..report };
         let grown = report.rss_bytes.zip(rss_before).map(|(now, before)| now.saturating_sub(before));

@@ -28,6 +28,9 @@ pub struct Report {
     /// How much longer than it takes a round trip to the server was made to take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// How many tasks slept in the same tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asleep: Option<usize>,
     /// How many checks came to an end in a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub polls_per_s: Option<f64>,

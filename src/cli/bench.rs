@@ -41,7 +41,7 @@ enum What {
         triggers: u32,
 
         #[command(flatten)]
-        network: Network,
+        around: Around,
     },
 
     /// Start a triggerer where there are free triggers, and time how soon it holds them all
@@ -51,7 +51,7 @@ enum What {
         triggers: u32,
 
         #[command(flatten)]
-        network: Network,
+        around: Around,
     },
 
     /// Have tasks go all the way: added, claimed, deferred, leased, fired, claimed again and finished
@@ -61,7 +61,7 @@ enum What {
         tasks: u32,
 
         #[command(flatten)]
-        network: Network,
+        around: Around,
     },
 
     /// Have timers come due one after the other, and tell how long after its time each step runs
@@ -179,12 +179,16 @@ enum What {
     },
 }
 
-/// What is between the benchmark and the server.
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct Network {
+/// What it is measured in.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+struct Around {
     /// How many milliseconds longer a round trip to the server is to take, as over a network; on PostgreSQL alone
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     delay: Option<u32>,
+
+    /// How many tasks sleep in the same tables, half of them on passive waits and half on dormant triggers
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
+    asleep: u32,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -208,11 +212,13 @@ enum Polled {
 
 impl Bench {
     pub(super) async fn run(self, app: &App) -> Result<Exit, Failure> {
+        let around = self.what.around();
         let settings = Settings {
             database: app.url().clone(),
             program: std::env::current_exe()?,
             lasting: self.seconds,
-            delay: self.what.delay(),
+            delay: around.delay.map(|ms| Duration::from_millis(ms.into())),
+            asleep: around.asleep as usize,
             scenario: self.what.scenario(),
         };
         let drawing = if let What::Soak { svg, .. } = self.what { svg } else { None };
@@ -233,11 +239,11 @@ impl Bench {
 }
 
 impl What {
-    fn delay(&self) -> Option<Duration> {
-        let (Self::Burst { network, .. } | Self::Pickup { network, .. } | Self::Cycle { network, .. }) = self else {
-            return None;
-        };
-        network.delay.map(|ms| Duration::from_millis(ms.into()))
+    fn around(&self) -> Around {
+        match self {
+            Self::Burst { around, .. } | Self::Pickup { around, .. } | Self::Cycle { around, .. } => *around,
+            _ => Around::default(),
+        }
     }
 
     fn scenario(&self) -> Scenario {

@@ -57,25 +57,33 @@ impl Store {
         Ok(())
     }
 
-    /// Takes away all tasks there are, with their history.
+    /// Takes away all tasks there are, with their history; or all but those that were [laid out](Store::lay_out_asleep) on
+    /// other queues.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn take_all_away(&self) -> Result<()> {
+    pub async fn take_all_away(&self, but_those_asleep: bool) -> Result<()> {
+        let text = if but_those_asleep {
+            "set local statement_timeout = '600s';
+             delete from reveille_trigger where queue = 'default';
+             delete from reveille_task where queue = 'default';
+             truncate reveille_history, reveille_finished"
+        } else {
+            "truncate reveille_task, reveille_trigger, reveille_history, reveille_finished"
+        };
         let mut tx = self.begin().await?;
         if let Db::Postgres(c) = tx.db() {
-            let text = "truncate reveille_task, reveille_trigger, reveille_history, reveille_finished";
-            sqlx::query(text).execute(c).await.map_err(doing("taking all away"))?;
+            sqlx::raw_sql(text).execute(c).await.map_err(doing("taking all away"))?;
         }
         tx.commit().await
     }
 
-    /// The tasks that wait.
+    /// The tasks that wait, none of those asleep.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn waiting(&self) -> Result<Vec<Uuid>> {
-        let text = "select task_id from reveille_trigger";
+        let text = "select task_id from reveille_trigger where queue = 'default' and holder is null and not passive";
         let look = async |db: &mut Db<'_>| {
             each!(db, c => sqlx::query_scalar(text).fetch_all(&mut **c).await).map_err(doing("looking for what waits"))
         };

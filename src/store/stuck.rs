@@ -5,6 +5,8 @@
 //! told by the database itself: pages on PostgreSQL, steps of its virtual machine on SQLite. What is taken for that is put
 //! back.
 
+mod yard;
+
 use std::{
     sync::{
         Arc,
@@ -15,8 +17,8 @@ use std::{
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
-use uuid::Uuid;
 
+use self::yard::{FAR, NAME, Rows, SLOTS, Wait, Yard};
 use super::{
     Db, Scope, Store, Url, doing, each,
     replica::{self, Card, Role},
@@ -28,16 +30,8 @@ use crate::{
 };
 
 /// What those who claim and lease here can run, and what nobody here can.
-const NAME: &str = "bench.stuck";
 const KIND: &str = "file";
 const UNKNOWN: &str = "bench.unknown";
-
-/// The queues that the rows lie on by turns.
-const QUEUES: usize = 3;
-
-/// The concurrency key that is full, and how many are at work under it.
-const KEY: &str = "bench";
-const SLOTS: usize = 2;
 
 /// How many tasks are ready, and as many triggers free, of the lowest priority but one.
 const MOVABLE: usize = 2_000;
@@ -48,8 +42,8 @@ const TAKEN: usize = 100;
 /// The parts of the statements that find rows.
 const SEARCHES: [&str; 2] = ["CTE first", "CTE left_behind"];
 
-/// When what sleeps wakes, long after the end of whatever measures it, in milliseconds.
-const FAR: i64 = 9_000_000_000_000;
+/// How many are written in one transaction.
+const AT_ONCE: usize = 1_000_000;
 
 /// How many rows cannot run. All are of the highest priority, and lie on three queues.
 #[derive(Clone, Copy, Debug)]
@@ -115,9 +109,8 @@ impl Store {
         tx.commit().await?;
         let yard = Yard::of(self.url());
         let rows = Rows { from: 0, count: MOVABLE, name: NAME, priority: 1, ..Rows::default() };
-        let queues = format!("insert into reveille_queue (name) select 'bench-' || n from {}", yard.series(QUEUES));
         let waiting = Rows { from: MOVABLE, wait: Some(Wait { kind: KIND, passive: "false", wake_at: "n" }), ..rows };
-        self.write(&[&[queues][..], &rows.texts(&yard), &waiting.texts(&yard)].concat()).await?;
+        self.write(&[vec![yard.queues()], rows.texts(&yard), waiting.texts(&yard)].concat()).await?;
         Ok(takers)
     }
 
@@ -127,16 +120,15 @@ impl Store {
     /// If the database does not answer.
     pub async fn lay_out_stuck(&self, stuck: Stuck, takers: Takers) -> Result<()> {
         let yard = Yard::of(self.url());
-        let far = format!("{FAR} + n");
-        let timer = Wait { kind: "timer", passive: "true", wake_at: &far };
-        let dormant = Wait { kind: KIND, passive: "false", wake_at: &far };
+        let far = far();
+        let [passive, dormant] = asleep(0, stuck.dormant, &far);
         let for_slot = Wait { kind: "slot", passive: "true", wake_at: "null" };
         let unknown = Wait { kind: UNKNOWN, passive: "false", wake_at: "n" };
         let mut from = 2 * MOVABLE;
         let mut texts = Vec::new();
         for rows in [
-            Rows { count: stuck.dormant / 2, wait: Some(timer), ..Rows::default() },
-            Rows { count: stuck.dormant - stuck.dormant / 2, wait: Some(dormant), ..Rows::default() },
+            passive,
+            dormant,
             Rows { count: stuck.keyed, wait: Some(for_slot), is_keyed: true, ..Rows::default() },
             Rows { count: SLOTS, is_keyed: true, runs: Some(takers.worker), ..Rows::default() },
             Rows { count: stuck.unknown, name: UNKNOWN, ..Rows::default() },
@@ -146,6 +138,22 @@ impl Store {
             from += rows.count;
         }
         self.write(&texts).await
+    }
+
+    /// Writes tasks that sleep long: half of them on passive waits, half on dormant triggers.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lay_out_asleep(&self, count: usize) -> Result<()> {
+        let yard = Yard::of(self.url());
+        let far = far();
+        self.write(&[yard.queues()]).await?;
+        for from in (0..count).step_by(AT_ONCE) {
+            let count = AT_ONCE.min(count - from);
+            let texts = asleep(from, count, &far).map(|rows| rows.texts(&yard));
+            self.write(&texts.concat()).await?;
+        }
+        Ok(())
     }
 
     /// Does what autovacuum does in time, so that what was just written is as what has lain there for long.
@@ -311,125 +319,25 @@ fn nodes(plan: &Value) -> Vec<&Value> {
     std::iter::once(plan).chain(children.flat_map(nodes)).collect()
 }
 
+/// When what sleeps wakes, in SQL.
+fn far() -> String {
+    format!("{FAR} + n")
+}
+
+/// Half on passive waits, half on dormant triggers.
+fn asleep(from: usize, count: usize, far: &str) -> [Rows<'_>; 2] {
+    let passive = Wait { kind: "timer", passive: "true", wake_at: far };
+    let dormant = Wait { kind: KIND, passive: "false", wake_at: far };
+    let half = count / 2;
+    [
+        Rows { from, count: half, wait: Some(passive), ..Rows::default() },
+        Rows { from: from + half, count: count - half, wait: Some(dormant), ..Rows::default() },
+    ]
+}
+
 fn taken(count: usize, wanted: usize) -> Result<()> {
     if count == wanted {
         return Ok(());
     }
     Err(Error::Unusable(format!("{count} rows were taken where {wanted} could be")))
-}
-
-/// Rows that are alike.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    /// Which number the first has.
-    from: usize,
-    count: usize,
-    name: &'a str,
-    priority: i16,
-    wait: Option<Wait<'a>>,
-    is_keyed: bool,
-    runs: Option<Incarnation>,
-}
-
-/// What they wait for, in SQL.
-#[derive(Clone, Copy)]
-struct Wait<'a> {
-    kind: &'a str,
-    passive: &'a str,
-    wake_at: &'a str,
-}
-
-impl Default for Rows<'_> {
-    fn default() -> Self {
-        Self { from: 0, count: 0, name: NAME, priority: 3, wait: None, is_keyed: false, runs: None }
-    }
-}
-
-impl Rows<'_> {
-    fn texts(&self, yard: &Yard) -> Vec<String> {
-        let Self { name, priority, .. } = self;
-        let (id, series, sealed) = (yard.id(self.from), yard.series(self.count), yard.bytes("5e"));
-        let state = match (self.wait, self.runs) {
-            (Some(_), _) => "deferred",
-            (None, Some(_)) => "running",
-            (None, None) => "ready",
-        };
-        let holder = self.runs.map_or_else(|| "null".to_owned(), |holder| yard.uuid(holder.0));
-        let key = if self.is_keyed { format!("'{KEY}', {SLOTS}") } else { "null, null".to_owned() };
-        // What begins with its wait was never ready.
-        let ready_at = if self.wait.is_some() && !self.is_keyed { "null" } else { "n" };
-        let queue = format!("'bench-' || (n % {QUEUES} + 1)");
-        let mut texts = vec![format!(
-            "insert into reveille_task (id, name, queue, origin, state, priority, ready_at, generation, turn, attempt, crashes,
-                                        max_attempts, backoff_ms, backoff_cap_ms, holder, slot_key, slot_limit, step, enqueued_at)
-             select {id}, '{name}', {queue}, 'manual', '{state}', {priority}, {ready_at}, 0, 0, 1, 0, 3, 1000, 60000,
-                    {holder}, {key}, {sealed}, n
-               from {series}"
-        )];
-        if let Some(Wait { kind, passive, wake_at }) = self.wait {
-            texts.push(format!(
-                "insert into reveille_trigger (task_id, generation, kind, passive, queue, priority, spec, since, wake_at, or_resume, deaths)
-                 select {id}, 0, '{kind}', {passive}, {queue}, {priority}, {sealed}, n, {wake_at}, false, 0 from {series}"
-            ));
-        }
-        if self.is_keyed && self.wait.is_some() {
-            texts.push(format!(
-                "insert into reveille_wait_key (key, task_id, generation) select 'slot:{KEY}', {id}, 0 from {series}"
-            ));
-        }
-        if self.is_keyed && self.runs.is_some() {
-            texts.push(format!("insert into reveille_slot (key, n, task_id) select '{KEY}', n, {id} from {series}"));
-        }
-        texts
-    }
-}
-
-/// How one database writes what the other writes differently.
-enum Yard {
-    Sqlite,
-    Postgres,
-}
-
-impl Yard {
-    fn of(url: &Url) -> Self {
-        match url {
-            Url::Sqlite(_) => Self::Sqlite,
-            Url::Postgres(_) => Self::Postgres,
-        }
-    }
-
-    /// The numbers `n` from 1.
-    fn series(&self, count: usize) -> String {
-        match self {
-            Self::Postgres => format!("generate_series(1, {count}) as s(n)"),
-            // One that is empty has a first number, too, which is looked at before it is told.
-            Self::Sqlite => format!(
-                "(with recursive s(n) as (select 1 where {count} > 0 union all select n + 1 from s where n < {count}) select n from s) as s"
-            ),
-        }
-    }
-
-    /// An id for each number, in their order.
-    fn id(&self, from: usize) -> String {
-        match self {
-            Self::Postgres => format!("lpad(to_hex(n + {from}), 32, '0')::uuid"),
-            Self::Sqlite => format!("unhex(printf('%032x', n + {from}))"),
-        }
-    }
-
-    fn uuid(&self, uuid: Uuid) -> String {
-        match self {
-            Self::Postgres => format!("'{uuid}'::uuid"),
-            Self::Sqlite => format!("x'{}'", uuid.simple()),
-        }
-    }
-
-    /// As long as a short spec that is sealed.
-    fn bytes(&self, byte: &str) -> String {
-        let bytes = byte.repeat(60);
-        match self {
-            Self::Postgres => format!("'\\x{bytes}'::bytea"),
-            Self::Sqlite => format!("x'{bytes}'"),
-        }
-    }
 }

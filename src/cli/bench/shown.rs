@@ -29,6 +29,9 @@ impl fmt::Display for Shown {
         if let Some(delay) = report.delay_ms {
             line("delay", format!("{delay} ms"), "that a round trip to the server takes longer");
         }
+        if let Some(asleep) = report.asleep {
+            line("asleep", asleep.to_string(), "tasks that sleep in the same tables");
+        }
         if let Some(polls) = report.polls_per_s {
             let failed = report.polls_failed.unwrap_or_default();
             line(
