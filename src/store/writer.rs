@@ -132,13 +132,15 @@ impl Turn {
     }
 
     async fn finish(mut self) -> Result<()> {
+        let more = self.waiting.load(Ordering::SeqCst) > 0 && self.desk().unanswered.len() < SHARED;
+        if !more {
+            let mut desk = self.desk.take().expect("taken once");
+            desk.dirty = false;
+            return desk.commit("release turn; commit").await;
+        }
         self.desk().run("release turn").await.map_err(doing("committing"))?;
         self.desk().dirty = false;
-        let more = self.waiting.load(Ordering::SeqCst) > 0 && self.desk().unanswered.len() < SHARED;
-        let mut desk = self.desk.take().expect("taken only here");
-        if !more {
-            return desk.commit().await;
-        }
+        let mut desk = self.desk.take().expect("taken once");
         let (answer, answered) = oneshot::channel();
         desk.unanswered.push(answer);
         // The next turn may be dropped while it waits, so somebody must be sure to commit.
@@ -182,14 +184,16 @@ impl Desk {
         if self.connection.is_none() {
             self.connection = Some(SqliteConnection::connect_with(&self.options).await.map_err(doing("connecting"))?);
         }
-        if !self.open {
-            self.have_the_file().await.map_err(doing("beginning a transaction"))?;
-        }
-        self.dirty = true;
-        self.run("savepoint turn").await.map_err(doing("beginning a transaction"))
+        let begun = if self.open {
+            self.dirty = true;
+            self.run("savepoint turn").await
+        } else {
+            self.have_the_file().await
+        };
+        begun.map_err(doing("beginning a transaction"))
     }
 
-    /// Begins, once no other process writes.
+    /// Begins a transaction and a savepoint in it, once no other process writes.
     async fn have_the_file(&mut self) -> Result<(), sqlx::Error> {
         let asked = self.clock.monotonic();
         if asked.saturating_sub(self.spell.1) >= BREAK {
@@ -200,9 +204,9 @@ impl Desk {
         }
         loop {
             // For whoever finds this call given up, it may have begun.
-            self.open = true;
-            let begun = self.run("begin immediate").await;
-            self.open = begun.is_ok();
+            (self.open, self.dirty) = (true, true);
+            let begun = self.run("begin immediate; savepoint turn").await;
+            (self.open, self.dirty) = (begun.is_ok(), begun.is_ok());
             match begun {
                 Err(error) if is_busy(&error) && self.clock.monotonic().saturating_sub(asked) < PATIENCE => {
                     self.clock.sleep(ASK).await;
@@ -226,9 +230,9 @@ impl Desk {
         }
     }
 
-    /// Commits for everybody whose work is in the open transaction.
-    async fn commit(&mut self) -> Result<()> {
-        match self.run("commit").await {
+    /// Commits for everybody whose work is in the open transaction. The statement may do something before.
+    async fn commit(&mut self, statement: &'static str) -> Result<()> {
+        match self.run(statement).await {
             Ok(()) => {
                 self.open = false;
                 self.spell.1 = self.clock.monotonic();
@@ -247,7 +251,7 @@ impl Desk {
         self.undo_dropped().await;
         // Whoever has work in it is told by `commit`.
         if self.open
-            && let Err(error) = self.commit().await
+            && let Err(error) = self.commit("commit").await
         {
             tracing::debug!("{}", error.chain());
         }
