@@ -290,7 +290,14 @@ impl Checks {
         });
         self.going.insert(check.id(), (subject, destination));
         if let Subject::One(fence) = subject {
-            self.holdings.with_alone(fence, |alone| alone.check = Some(check));
+            let may_go_on = self.holdings.with_alone(fence, |alone| {
+                alone.check = Some(check.clone());
+                !alone.has_news
+            });
+            // It was given up, or told something, since it was taken up.
+            if may_go_on != Some(true) {
+                check.abort();
+            }
         }
     }
 

@@ -54,9 +54,6 @@ struct GoesOn {
 
 impl Checks {
     pub(super) async fn settle(&mut self, checked: Checked) {
-        if let Subject::One(fence) = checked.subject {
-            self.holdings.with_alone(fence, |alone| alone.check = None);
-        }
         self.settings.tally.answered();
         let Checked { subject, members, trigger, cx, answer, interval, known, begun_at, took } = checked;
         let look = Look { subject, members, trigger, cx, known, begun_at, took };
@@ -153,7 +150,8 @@ impl Checks {
             let what = What::Sleep { until, known: look.known };
             return self.hand_on(fence, what, Some((look.trigger, look.cx))).await;
         }
-        self.holdings.with_alone(fence, |alone| alone.memory = look.cx.into_memory());
+        // Until then it counts as being checked, and is not given to others.
+        self.holdings.with_alone(fence, |alone| (alone.check, alone.memory) = (None, look.cx.into_memory()));
         self.schedule(look.subject, Duration::from_millis(goes_on.wait.cast_unsigned()));
     }
 
