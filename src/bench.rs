@@ -41,6 +41,7 @@ use tracing::Span;
 use self::delay::Detour;
 use crate::{
     error::{Error, Result},
+    id::TaskId,
     life::{self, Stop},
     store::{NewTask, Store, Url, scratch::Scratch},
     tally::Tally,
@@ -52,8 +53,14 @@ use crate::{
 const BATCH: usize = 1_000;
 const WRITERS: usize = 3;
 
+/// For how long a server may not take tasks, as while it writes a checkpoint, and how soon it is asked again.
+const PATIENCE: Duration = Duration::from_mins(1);
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// How often something is looked for, and for how long at most.
 const LOOK: Duration = Duration::from_millis(5);
+/// How often the database is asked: that takes of what is measured.
+const QUERY: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// What to measure, and where.
@@ -148,6 +155,11 @@ async fn measure(settings: &Settings, scratch: &Scratch, stop: &Stop) -> Result<
     measured
 }
 
+/// Tasks by their numbers, cut into batches.
+fn batches(count: usize, task: impl Fn(usize) -> NewTask) -> impl Iterator<Item = Vec<NewTask>> {
+    (0..count).step_by(BATCH).map(move |from| (from..count.min(from + BATCH)).map(&task).collect())
+}
+
 /// What a scenario works with.
 struct Bench<'a> {
     settings: &'a Settings,
@@ -164,15 +176,29 @@ impl Bench<'_> {
 
     /// Adds tasks by their numbers.
     async fn add(&self, count: usize, task: impl Fn(usize) -> NewTask) -> Result<()> {
-        let batches = (0..count).step_by(BATCH).map(|from| {
-            let tasks: Vec<NewTask> = (from..count.min(from + BATCH)).map(&task).collect();
-            self.store.enqueue_all(tasks).map(|added| added.map(drop))
-        });
+        let batches = batches(count, task).map(|tasks| self.store.enqueue_all(tasks).map(|added| added.map(drop)));
         futures::stream::iter(batches).buffer_unordered(WRITERS).try_collect().await
     }
 
+    /// The same where that is not measured: what the server does not take in time is given to it again.
+    async fn lay_out(&self, count: usize, task: impl Fn(usize) -> NewTask) -> Result<()> {
+        let batches = batches(count, |number| task(number).id(TaskId::mint())).map(|tasks| self.persist(tasks));
+        futures::stream::iter(batches).buffer_unordered(WRITERS).try_collect().await
+    }
+
+    async fn persist(&self, tasks: Vec<NewTask>) -> Result<()> {
+        let clock = self.store.clock();
+        let began = clock.monotonic();
+        loop {
+            match self.store.enqueue_all(tasks.clone()).await {
+                Err(error) if error.is_outage() && clock.monotonic() - began < PATIENCE => clock.sleep(AGAIN).await,
+                added => return added.map(drop),
+            }
+        }
+    }
+
     async fn until_leased(&self, tally: &Tally, count: usize) -> Result<()> {
-        self.until("all triggers are held", LIMIT, async || Ok(tally.leased_so_far() >= count as u64)).await
+        self.until("all triggers are held", LOOK, LIMIT, async || Ok(tally.leased_so_far() >= count as u64)).await
     }
 
     /// Runs both roles in this process until stopped.
@@ -193,15 +219,26 @@ impl Bench<'_> {
         life::alone(&stop, triggerer::run(self.store.clone(), settings, stop.clone())).await
     }
 
-    /// Waits for something.
-    async fn until(&self, what: &str, limit: Duration, mut claim: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    /// Waits until no task is left that does not sleep.
+    async fn until_over(&self, limit: Duration) -> Result<()> {
+        self.until("all tasks are over", QUERY, limit, async || Ok(!self.store.has_unfinished().await?)).await
+    }
+
+    /// Waits for something that is looked at every so often.
+    async fn until(
+        &self,
+        what: &str,
+        every: Duration,
+        limit: Duration,
+        mut claim: impl AsyncFnMut() -> Result<bool>,
+    ) -> Result<()> {
         let clock = self.store.clock();
         let began = clock.monotonic();
         while !claim().await? {
             if clock.monotonic() - began > limit {
                 return Err(Error::Unusable(format!("waited {} s in vain until {what}", limit.as_secs())));
             }
-            clock.sleep(LOOK).await;
+            clock.sleep(every).await;
         }
         Ok(())
     }

@@ -72,7 +72,9 @@ async fn measure(bench: &Bench<'_>, burst: Burst, tally: &Tally) -> Result<Repor
     let clock = bench.store.clock();
     let due = clock.now_ms() + millis(SET_OUT + SET_OUT_EACH * u32::try_from(burst.triggers).unwrap_or(u32::MAX));
     bench
-        .add(burst.triggers, |number| NewTask::named("bench.burst", Value::Null).when(wait(bench, burst, due, number)))
+        .lay_out(burst.triggers, |number| {
+            NewTask::named("bench.burst", Value::Null).when(wait(bench, burst, due, number))
+        })
         .await?;
     if burst.waiting == Waiting::Active {
         bench.until_leased(tally, burst.triggers).await?;

@@ -48,7 +48,7 @@ pub(super) async fn run(bench: &Bench<'_>, tasks: usize) -> Result<Option<Report
         let (began, cpu_before) = (clock.monotonic(), usage::cpu());
         let task = NewTask::of(&Cycle::Wait)?;
         bench.add(tasks, |_| task.clone()).await?;
-        bench.until("all tasks are over", super::LIMIT, async || Ok(!bench.store.has_unfinished().await?)).await?;
+        bench.until_over(super::LIMIT).await?;
         let (seconds, cpu) = ((clock.monotonic() - began).as_secs_f64(), usage::cpu() - cpu_before);
         let statements = bench.store.statements().await?.zip(statements_before).map(|(now, before)| now - before);
         Ok(Report {

@@ -59,7 +59,7 @@ async fn measure(bench: &Bench<'_>, share: Share, tally: &Tally, server: &mut Se
         defer(Http::get(url).until_json("$.state", "done").every(share.every))
     };
     let task = |number| NewTask::named("bench.share", Value::Null).when(wait(number));
-    bench.add(share.triggers, task).await?;
+    bench.lay_out(share.triggers, task).await?;
     bench.until_leased(tally, share.triggers).await?;
     let served_before = server.answered().await?;
     let (began, cpu_before) = (clock.monotonic(), usage::cpu());

@@ -60,6 +60,6 @@ async fn best(bench: &Bench<'_>, count: usize, floor: &Floor, are_there: bool) -
 /// Adds tasks that wait.
 async fn lay_out(bench: &Bench<'_>, count: usize) -> Result<Vec<Uuid>> {
     let wait = || defer(Any::default().or("due", Timer::at(timestamp(i64::MAX))).or("there", File::at("/")));
-    bench.add(count, |_| NewTask::named("bench.floor", Value::Null).when(wait())).await?;
+    bench.lay_out(count, |_| NewTask::named("bench.floor", Value::Null).when(wait())).await?;
     bench.store.waiting().await
 }

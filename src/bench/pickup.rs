@@ -14,7 +14,7 @@ pub(super) async fn run(bench: &Bench<'_>, triggers: usize) -> Result<Option<Rep
         defer(File::at(path.to_string_lossy().into_owned()).every(Duration::from_mins(1)))
     };
     tokio::select! {
-        added = bench.add(triggers, |number| NewTask::named("bench.pickup", Value::Null).when(wait(number))) => added?,
+        added = bench.lay_out(triggers, |number| NewTask::named("bench.pickup", Value::Null).when(wait(number))) => added?,
         () = bench.stop.soft().cancelled() => return Ok(None),
     }
     let tally = Tally::default();

@@ -85,10 +85,12 @@ pub(super) async fn run(bench: &Bench<'_>, poll: &Poll, scenario: &'static str) 
     let measuring = async {
         // No worker ever runs them.
         let task = |number| NewTask::named("bench.poll", Value::Null).when(wait(bench, poll, server.as_ref(), number));
-        bench.add(poll.triggers, task).await?;
+        bench.lay_out(poll.triggers, task).await?;
         // The first checks come as fast as they can: from the second on they are as far apart as they should be.
         let all = poll.triggers as u64;
-        bench.until("each trigger was checked", FIRST, async || Ok(tally.answered_so_far() >= all)).await?;
+        bench
+            .until("each trigger was checked", super::LOOK, FIRST, async || Ok(tally.answered_so_far() >= all))
+            .await?;
         measure(bench, poll, &tally, server.as_mut()).await
     };
     let report = bench.beside(|stop| bench.triggerer(settings, stop), measuring).await?;

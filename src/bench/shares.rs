@@ -94,7 +94,7 @@ async fn measure(bench: &Bench<'_>, shares: &Shares) -> Result<Report> {
     }
     let knowing = bench.store.holds().await?;
     let know = async || Ok(renewals(&knowing, &bench.store.holds().await?) >= 3);
-    bench.until("the replicas know of one another", LIMIT + shares.lease, know).await?;
+    bench.until("the replicas know of one another", super::LOOK, LIMIT + shares.lease, know).await?;
 
     let mut settled = Vec::new();
     let mut watch = Watch::begin(bench, "added", shares).await?;

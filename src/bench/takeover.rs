@@ -92,7 +92,9 @@ async fn measure(bench: &Bench<'_>, takeover: &Takeover) -> Result<Report> {
     let wait = || defer(File::at(path.clone()).every(EVERY).settle(Duration::ZERO));
     bench.add(takeover.triggers, |_| NewTask::named("bench.takeover", Value::Null).when(wait())).await?;
     let all = takeover.triggers as i64;
-    bench.until("all triggers are held", LIMIT, async || Ok(bench.store.held_by(victim).await? == all)).await?;
+    bench
+        .until("all triggers are held", super::LOOK, LIMIT, async || Ok(bench.store.held_by(victim).await? == all))
+        .await?;
     let mut heirs = Vec::new();
     for n in 2..=takeover.replicas {
         heirs.push(Replica::start(bench, format!("bench-{n}"), terms)?);
@@ -158,7 +160,7 @@ async fn fire(bench: &Bench<'_>, takeover: &Takeover) -> Result<Outcomes> {
     std::fs::write(bench.scratch.folder().join("there"), "")
         .map_err(|error| Error::Unusable(format!("cannot write a file of our own: {error}")))?;
     let limit = 3 * takeover.lease + LIMIT;
-    let over = bench.until("every trigger has fired", limit, async || {
+    let over = bench.until("every trigger has fired", super::LOOK, limit, async || {
         Ok(bench.store.outcomes().await?.decided >= takeover.triggers as i64)
     });
     if let Err(error) = over.await {

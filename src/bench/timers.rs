@@ -64,13 +64,13 @@ async fn measure(bench: &Bench<'_>, timers: Timers) -> Result<Report> {
         Ok(NewTask::of(&Ring::At(due))?.when(defer(Timer::at(timestamp(due)))))
     });
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
-    bench.add(count, |number| tasks[number].clone()).await?;
+    bench.lay_out(count, |number| tasks[number].clone()).await?;
     drop(tasks);
     LATE.forget();
     sleep_until(clock, first).await;
     let (began, cpu_before) = (clock.monotonic(), usage::cpu());
     sleep_until(clock, due(count)).await;
-    bench.until("every timer has gone off", LIMIT, async || Ok(!bench.store.has_unfinished().await?)).await?;
+    bench.until_over(LIMIT).await?;
     let (seconds, cpu) = ((clock.monotonic() - began).as_secs_f64(), usage::cpu() - cpu_before);
     Ok(Report {
         scenario: "timers",

@@ -108,6 +108,20 @@ on_both! {
 }
 
 on_both! {
+    fn it_ends_though_others_sleep_in_the_same_tables(shell) {
+        for (what, count, figure) in [
+            ("burst", "--triggers", "events_per_s"),
+            ("pickup", "--triggers", "pickup_per_s"),
+            ("cycle", "--tasks", "cycles_per_s"),
+        ] {
+            let report = shell.json(&["bench", what, count, "40", "--asleep", "1001"]);
+            assert_eq!(report["asleep"], 1_001, "{report}");
+            beside_floor(&report, figure);
+        }
+    }
+}
+
+on_both! {
     fn it_works_beside_what_is_there_and_leaves_nothing_behind(shell) {
         shell.add(&["report"]);
         let before = shell.things();
