@@ -105,10 +105,15 @@ pub fn series(samples: &[Sample]) -> Vec<Series> {
     all
 }
 
+/// How many samples there are between two times of forgetting, or a multiple of that: what is compared is as many whole
+/// periods of tables that grow and are emptied.
+const PERIOD: usize = 24;
+
 impl Series {
     /// Whether it is flat.
     pub fn flat(&self) -> Flat {
         let third = self.values.len() / 3;
+        let third = if third > PERIOD { third - third % PERIOD } else { third };
         // Not means: one sample in a moment when much is under way says nothing.
         let last = median(&self.values[self.values.len() - third..]);
         let middle = median(&self.values[self.values.len() - 2 * third..self.values.len() - third]);
@@ -154,6 +159,8 @@ mod tests {
         assert!(of(Unit::Milliseconds, &[1.0, 10.0, 16.0]).flat().is_flat);
         assert!(!of(Unit::Bytes, &[0.0, 1e8, 2e8]).flat().is_flat);
         assert!(counts(&[]));
+        let saw: Vec<f64> = (0..240).map(|at| f64::from(at % 24) * 1_000.0).collect();
+        assert!(counts(&saw), "it is emptied again and again");
         let mut with_a_peak = [9.0; 9];
         with_a_peak[7] = 900.0;
         assert!(counts(&with_a_peak));
