@@ -22,7 +22,7 @@ use futures::FutureExt;
 use reveille_trigger::{Answer, Arrived, Context, Event, Memory, Spacing, Timestamp, Trigger, look};
 use tokio::{
     sync::mpsc,
-    task::{Id, JoinError, JoinSet},
+    task::{AbortHandle, Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -251,7 +251,9 @@ impl Checks {
 
     /// Has it checked after a while, and not when it was said to be before.
     fn schedule(&mut self, subject: Subject, wait: Duration) {
-        let at = millis(self.clock.monotonic()) + millis(wait);
+        let now = self.clock.monotonic();
+        // Not before its time, even by a part of a millisecond.
+        let at = if wait.is_zero() { millis(now) } else { millis(now + wait) + 1 };
         match subject {
             Subject::One(fence) => drop(self.holdings.with_alone(fence, |alone| alone.next = Some(at))),
             Subject::Group(id) => {
@@ -265,17 +267,74 @@ impl Checks {
 
     fn start(&mut self, begin: Begin<Subject>) {
         let Begin { what: subject, destination, due_at } = begin;
-        let Some(Begins { members, trigger, since, memory, arrived }) = self.take_up(subject) else {
-            return self.schedule.left(&destination);
+        let check = match subject {
+            Subject::One(fence) => self.start_one(fence),
+            Subject::Group(id) => self.take_up(id).map(|begins| self.run_one(subject, begins).id()),
         };
+        // One that is no longer held is simply not checked again.
+        let Some(check) = check else { return self.schedule.left(&destination) };
         self.settings.tally.began(millis(self.clock.monotonic()) - due_at);
+        self.going.insert(check, (subject, destination));
+    }
+
+    /// All at once, as others see it: what is told to it or takes it away comes before the check, or ends it.
+    fn start_one(&mut self, fence: Fence) -> Option<Id> {
+        let now = self.clock.now();
+        let holdings = Arc::clone(&self.holdings);
+        let started = holdings.with(fence, |holding| {
+            let alone = holding.alone.as_mut()?;
+            alone.has_news = false;
+            let begins = Begins {
+                members: Members::new(),
+                trigger: Arc::clone(&alone.trigger),
+                since: holding.since,
+                memory: std::mem::take(&mut alone.memory).unless_set_back(now),
+                arrived: Arc::clone(&alone.arrived),
+            };
+            Some(alone.check.insert(self.run_one(Subject::One(fence), begins)).id())
+        });
+        started.flatten()
+    }
+
+    /// What a check needs of a group.
+    fn take_up(&mut self, id: GroupId) -> Option<Begins> {
+        let now = self.clock.now();
+        let group = self.groups.get_mut(id)?;
+        group.members.retain(|member| self.holdings.still(*member));
+        group.first_deadline = None;
+        let Some(first) = group.members.first().map(|member| member.fence.task) else {
+            self.disband(id);
+            return None;
+        };
+        let trigger = match self.groups.trigger(id) {
+            Ok(trigger) => trigger?,
+            // It could be read when it was leased.
+            Err(error) => {
+                tracing::error!(task.id = %first, "cannot read the trigger of task {first} again: {}", error.chain());
+                self.schedule(Subject::Group(id), UNREADABLE);
+                return None;
+            }
+        };
+        let group = self.groups.get_mut(id)?;
+        Some(Begins {
+            members: group.members.clone(),
+            trigger,
+            since: group.since,
+            memory: std::mem::take(&mut group.memory).unless_set_back(now),
+            arrived: Arrived::default(),
+        })
+    }
+
+    /// Runs a check, as a task of its own.
+    fn run_one(&mut self, subject: Subject, begins: Begins) -> AbortHandle {
+        let Begins { members, trigger, since, memory, arrived } = begins;
         let known = arrived.len().try_into().unwrap_or(i32::MAX);
         let cx = Context::with_clock(Arc::clone(&self.now), since, memory)
             .with_config(self.settings.config.clone())
             .with_arrived(arrived);
         let (begun_at, clock, lasting) = (self.clock.now_ms(), self.clock.clone(), Arc::clone(&self.lasting));
         let waited = waited(begun_at, since);
-        let check = self.running.spawn(async move {
+        self.running.spawn(async move {
             let begun = clock.monotonic();
             // An author's hooks may panic too: all of them are called here.
             let answer = AssertUnwindSafe(counted(&*trigger, &cx, &lasting)).catch_unwind().await;
@@ -287,65 +346,7 @@ impl Checks {
             };
             let took = clock.monotonic().saturating_sub(begun);
             Checked { subject, members, trigger, cx, answer, interval, known, begun_at, took }
-        });
-        self.going.insert(check.id(), (subject, destination));
-        if let Subject::One(fence) = subject {
-            let may_go_on = self.holdings.with_alone(fence, |alone| {
-                alone.check = Some(check.clone());
-                !alone.has_news
-            });
-            // It was given up, or told something, since it was taken up.
-            if may_go_on != Some(true) {
-                check.abort();
-            }
-        }
-    }
-
-    /// What a check needs of its subject. One that is no longer held is simply not checked again.
-    fn take_up(&mut self, subject: Subject) -> Option<Begins> {
-        let now = self.clock.now();
-        match subject {
-            Subject::One(fence) => {
-                let begins = self.holdings.with(fence, |holding| {
-                    let alone = holding.alone.as_mut()?;
-                    alone.has_news = false;
-                    Some(Begins {
-                        members: Members::new(),
-                        trigger: Arc::clone(&alone.trigger),
-                        since: holding.since,
-                        memory: std::mem::take(&mut alone.memory).unless_set_back(now),
-                        arrived: Arc::clone(&alone.arrived),
-                    })
-                });
-                begins.flatten()
-            }
-            Subject::Group(id) => {
-                let group = self.groups.get_mut(id)?;
-                group.members.retain(|member| self.holdings.still(*member));
-                group.first_deadline = None;
-                let Some(first) = group.members.first().map(|member| member.fence.task) else {
-                    self.disband(id);
-                    return None;
-                };
-                let trigger = match self.groups.trigger(id) {
-                    Ok(trigger) => trigger?,
-                    // It could be read when it was leased.
-                    Err(error) => {
-                        tracing::error!(task.id = %first, "cannot read the trigger of task {first} again: {}", error.chain());
-                        self.schedule(subject, UNREADABLE);
-                        return None;
-                    }
-                };
-                let group = self.groups.get_mut(id)?;
-                Some(Begins {
-                    members: group.members.clone(),
-                    trigger,
-                    since: group.since,
-                    memory: std::mem::take(&mut group.memory).unless_set_back(now),
-                    arrived: Arrived::default(),
-                })
-            }
-        }
+        })
     }
 
     async fn joined(&mut self, joined: Result<(Id, Checked), JoinError>) {

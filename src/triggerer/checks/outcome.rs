@@ -139,7 +139,7 @@ impl Checks {
             Some(Ok(wait)) => goes_on.wait = wait,
         }
         // Something has come while the check was about to end.
-        let has_news = self.holdings.with_alone(fence, |alone| alone.has_news).unwrap_or_default();
+        let Some(has_news) = self.holdings.with_alone(fence, |alone| alone.has_news) else { return };
         if has_news {
             goes_on.wait = 0;
         }
