@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Db, Store, doing, each};
+use super::{Db, Store, doing, each, stuck::FAR};
 use crate::error::Result;
 
 /// How many tasks' deferrals reached their outcome, as the history tells.
@@ -84,7 +84,7 @@ impl Store {
         Ok(Outcomes { decided, twice })
     }
 
-    /// Whether any task is not over, but for those that wait for a time in the far future.
+    /// Whether any task is ready, runs, waits for a check, or waits for a time that is not [far off](Store::lay_out_asleep).
     ///
     /// # Errors
     /// If the database does not answer.
@@ -93,12 +93,13 @@ impl Store {
         let text = "select exists (select 1 from reveille_task where state = 'ready')
                         or exists (select 1 from reveille_task where holder is not null)
                         or exists (select 1 from reveille_trigger where holder is not null)
-                        or exists (select 1 from reveille_trigger where passive and wake_at < 9000000000000)
+                        or exists (select 1 from reveille_trigger where passive and wake_at < $1)
                         or exists (select 1 from reveille_queue q
                                      join reveille_trigger t on t.queue = q.name and t.holder is null and not t.passive
-                                                            and t.wake_at < 9000000000000)";
+                                                            and t.wake_at < $1)";
         let look = async |db: &mut Db<'_>| {
-            each!(db, c => sqlx::query_scalar(text).fetch_one(&mut **c).await).map_err(doing("looking for tasks"))
+            each!(db, c => sqlx::query_scalar(text).bind(FAR).fetch_one(&mut **c).await)
+                .map_err(doing("looking for tasks"))
         };
         self.reading("looking for tasks", look).await
     }

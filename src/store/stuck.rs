@@ -18,7 +18,8 @@ use std::{
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 
-use self::yard::{FAR, NAME, Rows, SLOTS, Wait, Yard};
+pub(super) use self::yard::FAR;
+use self::yard::{NAME, Rows, SLOTS, Wait, Yard};
 use super::{
     Db, Scope, Store, Url, doing, each,
     replica::{self, Card, Role},

@@ -15,7 +15,7 @@ const KEY: &str = "bench";
 pub(super) const SLOTS: usize = 2;
 
 /// When what sleeps wakes, long after the end of whatever measures it, in milliseconds.
-pub(super) const FAR: i64 = 9_000_000_000_000;
+pub(in crate::store) const FAR: i64 = 9_000_000_000_000;
 
 /// Rows that are alike.
 #[derive(Clone, Copy)]

@@ -108,11 +108,9 @@ pub async fn claim(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
         Db::Sqlite(c) => {
             let query = sqlx::query_as(include_str!("../sql/claim.sqlite.sql"));
             let query = query.bind(scope.queues.as_deref().map(json)).bind(json(&scope.kinds)).bind(me.0).bind(now);
-            let rows: Result<Vec<ClaimRow>, _> = query.bind(limit).bind(scope.aside_json()).fetch_all(&mut **c).await;
-            if let Ok(rows) = &rows {
-                told(c, rows, me, now).await.map_err(doing("claiming"))?;
-            }
-            rows
+            let rows: Vec<ClaimRow> =
+                query.bind(limit).bind(scope.aside_json()).fetch_all(&mut **c).await.map_err(doing("claiming"))?;
+            told(c, &rows, me, now).await.map(|()| rows)
         }
     }
     .map_err(doing("claiming"))?;
