@@ -15,6 +15,8 @@ pub(crate) enum Turn {
     Full,
     /// Nothing more for now.
     Idle,
+    /// The database was not asked, as when parked: nothing is known of it.
+    Unasked,
 }
 
 const SAY_AGAIN: Duration = Duration::from_mins(1);
@@ -61,6 +63,11 @@ impl Outage {
             }
         }
     }
+
+    /// The same of a loop's turn, which may say nothing of the database.
+    fn note_turn(&mut self, turn: &Result<(Turn, Duration)>) -> Option<Duration> {
+        if let Ok((Turn::Unasked, _)) = turn { None } else { self.note(turn) }
+    }
 }
 
 /// Turns until stopped. `woken` is armed before each turn, or a wake-up in between would be lost; after a failed turn
@@ -79,13 +86,13 @@ pub(crate) async fn turns<W: Future, T: Future<Output = Result<(Turn, Duration)>
             () = stop.cancelled() => break,
             outcome = turn() => outcome,
         };
-        if let Some(backoff) = outage.note(&outcome) {
+        if let Some(backoff) = outage.note_turn(&outcome) {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = clock.sleep(backoff) => continue,
             }
         }
-        let Ok((Turn::Idle, period)) = outcome else {
+        let Ok((Turn::Idle | Turn::Unasked, period)) = outcome else {
             // A wake-up that came meanwhile may have more to say than "look again".
             woken.now_or_never();
             continue;
@@ -105,7 +112,16 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::clock::timestamp;
+    use crate::{clock::timestamp, error::Error};
+
+    #[test]
+    fn what_did_not_ask_does_not_work_again() {
+        let mut outage = Outage::of("turning", &Clock::turned(timestamp(0)));
+        let late = Error::Outage { doing: "turning", source: "gone".into() };
+        assert!(outage.note_turn(&Err(late)).is_some());
+        assert!(outage.note_turn(&Ok((Turn::Unasked, Duration::ZERO))).is_none() && outage.since.is_some());
+        assert!(outage.note_turn(&Ok((Turn::Idle, Duration::ZERO))).is_none() && outage.since.is_none());
+    }
 
     #[tokio::test]
     async fn a_wake_up_that_comes_as_the_period_ends_is_heard() {

@@ -283,7 +283,7 @@ impl<'a> Life<'a> {
 
     async fn lease_turn(&self, sharing: &Sharing, arrived: &mpsc::Sender<Arrival>) -> Result<(Turn, Duration)> {
         if self.presence.is_parked() {
-            return Ok((Turn::Idle, POLL));
+            return Ok((Turn::Unasked, POLL));
         }
         if let Some(asked) = self.doubt.is_due(self.presence.renewals()) {
             self.agree(arrived).await?;

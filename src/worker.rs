@@ -268,7 +268,7 @@ impl<'a> Life<'a> {
 
     async fn claim_turn(&self, doubt: &Doubt, attempts: &Attempts) -> Result<(Turn, Duration)> {
         if self.presence.is_parked() {
-            return Ok((Turn::Idle, POLL));
+            return Ok((Turn::Unasked, POLL));
         }
         // Who cancels may not be able to hint.
         let now = millis(self.store.clock().monotonic());
@@ -282,7 +282,7 @@ impl<'a> Life<'a> {
         }
         let room = self.running.room().min(BATCH);
         if room == 0 || self.names.is_empty() {
-            return Ok((Turn::Idle, jittered(POLL)));
+            return Ok((Turn::Unasked, jittered(POLL)));
         }
         // Until the answer is here, or if it never comes.
         let raised = doubt.raise();

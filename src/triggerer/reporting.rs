@@ -23,8 +23,10 @@ pub(super) async fn run(life: &Life<'_>, stop: &CancellationToken) {
 
 async fn turn(life: &Life<'_>) -> Result<(Turn, Duration)> {
     let period = jittered(life.settings.lease / 3);
-    if !life.presence.is_parked() {
-        life.home.report(&life.holdings.next_reports(MOST)).await?;
+    let reports = if life.presence.is_parked() { Vec::new() } else { life.holdings.next_reports(MOST) };
+    if reports.is_empty() {
+        return Ok((Turn::Unasked, period));
     }
+    life.home.report(&reports).await?;
     Ok((Turn::Idle, period))
 }

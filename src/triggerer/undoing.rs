@@ -40,7 +40,7 @@ pub(super) async fn run(life: &Life<'_>, stop: &CancellationToken) {
 
 async fn turn(life: &Life<'_>) -> Result<(Turn, Duration)> {
     if life.presence.is_parked() {
-        return Ok((Turn::Idle, PERIOD));
+        return Ok((Turn::Unasked, PERIOD));
     }
     let due = life.home.cancelled(AT_ONCE).await?;
     let count = due.len();
