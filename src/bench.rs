@@ -49,6 +49,9 @@ use crate::{
     worker::{self, Tasks},
 };
 
+/// What the names of schemas and folders begin with.
+const PREFIX: &str = "reveille_bench";
+
 /// How many tasks are added at once, and by how many at a time.
 const BATCH: usize = 1_000;
 const WRITERS: usize = 3;
@@ -68,6 +71,8 @@ const LIMIT: Duration = Duration::from_mins(5);
 pub struct Settings {
     /// A server, on which a schema is made; or a file, which is left alone for a fresh one.
     pub database: Url,
+    /// What the schema is called; without a name, none is made where tasks are that are not finished.
+    pub schema: Option<String>,
     /// This program, to play the outside.
     pub program: PathBuf,
     /// How long to measure.
@@ -119,7 +124,14 @@ pub async fn run(settings: Settings, stop: &Stop) -> Result<Option<Report>> {
             "there is no network before SQLite that could be slow: name a PostgreSQL server by --database-url, or leave out --delay".to_owned(),
         ));
     }
-    let scratch = Scratch::make(&settings.database, "reveille_bench").await?;
+    if settings.schema.is_none()
+        && let Some(schema) = Scratch::in_use(&settings.database, PREFIX).await?
+    {
+        return Err(Error::Invalid(format!(
+            "schema {schema} of this database holds tasks that are not finished, and to measure takes from what serves them: name another database by --database-url, or say --schema NAME to measure beside them, in a schema of that name"
+        )));
+    }
+    let scratch = Scratch::named(&settings.database, PREFIX, settings.schema.as_deref()).await?;
     let measured = measure(&settings, &scratch, stop).await;
     scratch.remove().await?;
     let delay_ms = settings.delay.map(|delay| delay.as_millis() as u64);

@@ -17,7 +17,8 @@ use crate::bench::{
 /// Measure what a replica does on this machine and with this database
 ///
 /// Works in a fresh embedded database, or in a schema of its own on the PostgreSQL server that --database-url names, and
-/// removes it afterwards. With --json, the last line is one object with all figures.
+/// removes it afterwards. A database that holds tasks which are not finished is refused unless --schema is given. With
+/// --json, the last line is one object with all figures.
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
     #[command(subcommand)]
@@ -26,6 +27,10 @@ pub(super) struct Bench {
     /// How long to measure
     #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, default_value = "10")]
     seconds: Duration,
+
+    /// What the schema is called: it is made, also where tasks are that are not finished, and removed afterwards
+    #[arg(long, global = true, value_name = "NAME", value_parser = schema)]
+    schema: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -215,6 +220,7 @@ impl Bench {
         let around = self.what.around();
         let settings = Settings {
             database: app.url().clone(),
+            schema: self.schema,
             program: std::env::current_exe()?,
             lasting: self.seconds,
             delay: around.delay.map(|ms| Duration::from_millis(ms.into())),
@@ -300,6 +306,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     if duration < Duration::from_secs(1) { Err("measure for a second at least".to_owned()) } else { Ok(duration) }
 }
 
+fn schema(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let is_name = text.len() <= 63 && text.chars().all(is_plain) && !text.starts_with(|c: char| c.is_ascii_digit());
+    if is_name && !text.is_empty() && !text.starts_with("pg_") {
+        Ok(text.to_owned())
+    } else {
+        Err("a schema is named by lower-case letters, digits and underscores, not by a digit or pg_ first".to_owned())
+    }
+}
+
 fn spacing(text: &str) -> Result<Duration, String> {
     let duration = time::duration(text)?;
     if duration.is_zero() { Err("checks need some time between them, such as 1s".to_owned()) } else { Ok(duration) }
@@ -314,5 +330,13 @@ mod tests {
         assert_eq!(seconds("60"), Ok(Duration::from_mins(1)));
         assert_eq!(seconds("2m"), Ok(Duration::from_mins(2)));
         assert!(seconds("0").is_err() && seconds("soon").is_err());
+    }
+
+    #[test]
+    fn schemas_have_plain_names() {
+        assert_eq!(schema("bench_2"), Ok("bench_2".to_owned()));
+        for odd in ["", "2bench", "Bench", "a-b", "a\"", "pg_bench", &"a".repeat(64)] {
+            assert!(schema(odd).is_err(), "{odd}");
+        }
     }
 }

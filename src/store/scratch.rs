@@ -38,6 +38,14 @@ impl Scratch {
     /// # Errors
     /// If the server does not answer, or this user may not make one.
     pub async fn make(near: &Url, prefix: &str) -> Result<Self> {
+        Self::named(near, prefix, None).await
+    }
+
+    /// The same, with a name for the schema, of lower-case letters, digits and underscores.
+    ///
+    /// # Errors
+    /// If the server does not answer, if this user may not make one, or if there is one of this name.
+    pub async fn named(near: &Url, prefix: &str, schema: Option<&str>) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix(&format!("{prefix}-"))
             .tempdir()
@@ -46,12 +54,43 @@ impl Scratch {
             let url = Url::Sqlite(folder.path().join("reveille.db"));
             return Ok(Self { folder, schema: None, url });
         };
-        // The name is letters, digits and underscores.
-        let schema = Schema { server: server.clone(), name: format!("{prefix}_{}", Uuid::now_v7().simple()) };
+        let name = schema.map_or_else(|| format!("{prefix}_{}", Uuid::now_v7().simple()), str::to_owned);
+        let schema = Schema { server: server.clone(), name };
         schema.run(format!("create schema {}", schema.name)).await?;
         let separator = if server.contains('?') { '&' } else { '?' };
         let url = format!("{server}{separator}options[search_path]={}", schema.name).parse()?;
         Ok(Self { folder, schema: Some(schema), url })
+    }
+
+    /// A schema of the server's database, but for those of names that begin with `prefix`, in which tasks are that are not
+    /// finished.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub async fn in_use(near: &Url, prefix: &str) -> Result<Option<String>> {
+        let Url::Postgres(text) = near else { return Ok(None) };
+        let looking = "looking for tasks of others";
+        let (mut connection, _) =
+            Url::postgres_hosts(text)?.connect().await.map_err(|error| unreachable(near, error))?;
+        let schemas: Vec<(String, String)> = sqlx::query_as(
+            "select n.nspname::text, quote_ident(n.nspname)
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace
+              where c.relname = 'reveille_task' and c.relkind = 'r' and not starts_with(n.nspname, $1 || '_')
+                and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')
+              order by 1",
+        )
+        .bind(prefix)
+        .fetch_all(&mut connection)
+        .await
+        .map_err(doing(looking))?;
+        for (name, quoted) in schemas {
+            let text = format!("select exists (select 1 from {quoted}.reveille_task)");
+            if sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(&mut connection).await.map_err(doing(looking))? {
+                return Ok(Some(name));
+            }
+        }
+        connection.close().await.map_err(doing("closing a connection"))?;
+        Ok(None)
     }
 
     /// Migrates it, and connects.
@@ -131,6 +170,10 @@ impl Schema {
         done.map_err(|error| match error {
             sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code == "42501") => {
                 Error::Unusable(format!("this user may not make a schema: {refusal}"))
+            }
+            // There is one.
+            sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code == "42P06") => {
+                Error::Invalid(format!("{refusal}: name another, for what is in it is removed at the end"))
             }
             error => doing("making a place of our own")(error),
         })?;

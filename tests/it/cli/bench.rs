@@ -125,7 +125,14 @@ on_both! {
     fn it_works_beside_what_is_there_and_leaves_nothing_behind(shell) {
         shell.add(&["report"]);
         let before = shell.things();
-        poll(shell, "file");
+        let poll = ["bench", "poll", "--triggers", "4", "--seconds", "1"];
+        if shell.json(&[&poll[..], &["--schema", "mine"]].concat())["backend"] == "postgres" {
+            shell.run(&poll).refused(2, &["schema public of this database holds tasks", "--schema NAME"]);
+            shell.run(&[&poll[..], &["--schema", "public"]].concat()).refused(2, &["\"public\" already exists", "name another"]);
+        } else {
+            // A file of its own is beside whatever there is.
+            shell.json(&poll);
+        }
         assert_eq!((shell.things(), shell.tasks()), (before, 1));
     }
 }
