@@ -4,7 +4,8 @@
 --  waits: $8 kind  $9 passive  $10 spec  $11 wake at  $12 deadline at  $13 it is fixed  $14 or resume  $15 error budget
 --         (one a task, same order)
 --  keys:  $16 task  $17 key
--- A task that was cancelled meanwhile does not defer, nor does one that I no longer hold.
+-- A task that was cancelled meanwhile does not defer, nor does one that I no longer hold: which is not asked by the index of
+-- holders, or all that I hold would be read.
 with d as materialized (
        select * from unnest($3::uuid[], $4::integer[], $5::bytea[], $6::integer[], $7::text[],
                             $8::text[], $9::boolean[], $10::bytea[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[],
@@ -22,7 +23,7 @@ with d as materialized (
               crashes = case when d.step is null then k.crashes else 0 end,
               attempt = d.attempt
          from d
-        where k.id = d.id and k.generation = d.generation and k.state = 'running' and k.holder = $2
+        where k.id = d.id and k.generation = d.generation and k.state = 'running' and k.holder is not distinct from $2
           and k.cancel_requested_at is null
           and (select count(*) from held) >= 0
           and exists (select 1 from reveille_replica r where r.incarnation = $2 and r.gone_at is null)
