@@ -3,8 +3,13 @@
 //! A look counts for those who were members when it began, and for nobody who joined later: what they wait for may have
 //! happened before they deferred.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
+use hashbrown::HashTable;
 use reveille_trigger::{Memory, Timestamp, Trigger};
 use smallvec::{SmallVec, smallvec};
 
@@ -45,7 +50,9 @@ pub(super) struct Group {
 
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    by_spec: HashMap<Spec, GroupId>,
+    /// By the hashes of their specs, which stand beside the groups: of a million they would be twice in memory.
+    by_spec: HashTable<GroupId>,
+    hasher: RandomState,
     by_id: HashMap<GroupId, Box<(Spec, Group)>>,
     formed: u64,
 }
@@ -55,7 +62,8 @@ impl Groups {
     /// new, and yet to be looked at for the first time: unless that is `soon`, its trigger is read again then. Of thousands
     /// that are leased at once most wait.
     pub(super) fn join(&mut self, spec: &Spec, member: &mut Holding, soon: bool) -> (GroupId, bool) {
-        if let Some(id) = self.by_spec.get(spec) {
+        let hash = self.hasher.hash_one(spec);
+        if let Some(id) = self.by_spec.find(hash, |id| self.by_id[id].0 == *spec) {
             let (spec, group) = &mut **self.by_id.get_mut(id).expect("each spec has its group");
             group.members.push(member.hold());
             group.first_deadline = group.first_deadline.into_iter().chain(member.deadline_at).min();
@@ -76,8 +84,8 @@ impl Groups {
             memory: Memory::default(),
             failures: 0,
         };
-        self.by_spec.insert(Arc::clone(spec), id);
         self.by_id.insert(id, Box::new((Arc::clone(spec), group)));
+        self.by_spec.insert_unique(hash, id, |id| self.hasher.hash_one(&self.by_id[id].0));
         (id, true)
     }
 
@@ -101,7 +109,9 @@ impl Groups {
     /// Takes out one that has nobody left.
     pub(super) fn remove(&mut self, id: GroupId) -> Option<Group> {
         let (spec, group) = *self.by_id.remove(&id)?;
-        self.by_spec.remove(&spec);
+        if let Ok(found) = self.by_spec.find_entry(self.hasher.hash_one(&spec), |other| *other == id) {
+            found.remove();
+        }
         Some(group)
     }
 }
