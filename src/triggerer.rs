@@ -22,6 +22,7 @@ mod words;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use reveille_trigger::Config;
 use tokio::{
     sync::mpsc,
@@ -229,12 +230,13 @@ impl<'a> Life<'a> {
             // Checks that have found something hand it on; the others are dropped with their channel.
             checking.cancel();
         };
+        // Each on the heap: together they would take most of a thread's stack while they are put in place.
         let working = async {
             tokio::join!(
-                self.lease(&leasing, &arrived),
-                upkeep.run(&leasing),
-                undoing::run(&self, &leasing),
-                reporting::run(&self, &leasing),
+                self.lease(&leasing, &arrived).boxed(),
+                upkeep.run(&leasing).boxed(),
+                undoing::run(&self, &leasing).boxed(),
+                reporting::run(&self, &leasing).boxed(),
             );
         };
         // Tasks of their own, so that what wakes one does not poll the others.

@@ -5,6 +5,7 @@
 
 use std::{sync::Mutex, time::Duration};
 
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,10 +52,10 @@ impl Upkeep<'_> {
         let (clock, wake) = (self.store.clock(), self.store.wake());
         let (cursor, reach) = (Mutex::new(None), Reach::on(self.store.url()));
         tokio::join!(
-            turns("firing what is due", clock, stop, || wake.on(Topic::Passive), || self.fire_due(&reach)),
-            turns("striking deadlines", clock, stop, || wake.on(Topic::Passive), || self.strike()),
-            turns("sweeping", clock, stop, || wake.on(Topic::Gone), || self.sweep(&cursor)),
-            turns("dropping what is old", clock, stop, std::future::pending::<()>, || self.drop_old()),
+            turns("firing what is due", clock, stop, || wake.on(Topic::Passive), || self.fire_due(&reach)).boxed(),
+            turns("striking deadlines", clock, stop, || wake.on(Topic::Passive), || self.strike()).boxed(),
+            turns("sweeping", clock, stop, || wake.on(Topic::Gone), || self.sweep(&cursor)).boxed(),
+            turns("dropping what is old", clock, stop, std::future::pending::<()>, || self.drop_old()).boxed(),
         );
         drop(alone);
     }

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use reveille_trigger::Config;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -207,7 +208,7 @@ impl<'a> Life<'a> {
             }
             claiming.cancel();
         };
-        tokio::join!(ending, self.claim(&claiming, &attempts), upkeep.run(&claiming));
+        tokio::join!(ending, self.claim(&claiming, &attempts).boxed(), upkeep.run(&claiming).boxed());
 
         if self.presence.gone().is_cancelled() {
             // Another worker has, or will have, what I run: what I hold of it is nobody's.
