@@ -1,6 +1,9 @@
 //! Events: what ends a wait, in the transaction that moves its task.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use reveille_trigger::{Event, Outcome, Receipt};
 use uuid::Uuid;
@@ -24,7 +27,7 @@ pub struct Firing {
     /// The task that waits.
     pub fence: Fence,
     /// What happened.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// The trigger's holder. Evidence that the thing happened is taken from anybody; a verdict only from a live holder.
     pub holder: Incarnation,
 }
@@ -61,7 +64,7 @@ impl Store {
             match &event.outcome {
                 Outcome::Resume(payload) => resuming.push(Resuming {
                     fence: *fence,
-                    event: self.seal(Purpose::Event, "event", &Woken::Payload(payload.clone()))?,
+                    event: self.seal(Purpose::Event, "event", &Woken::Payload(payload))?,
                     event_id: event.id,
                     why: Why::Event,
                 }),

@@ -106,7 +106,7 @@ impl Store {
         };
         let retry = task::retry(waiting.max_attempts, waiting.backoff_ms, waiting.backoff_cap_ms);
         if waiting.or_resume {
-            let event = self.seal_own(Purpose::Event, "event", &Woken::Failed(verdict.failed))?;
+            let event = self.seal_own(Purpose::Event, "event", &<Woken>::Failed(verdict.failed))?;
             let event_id = verdict.event.unwrap_or_else(Uuid::now_v7);
             event::resume(db, who, now, &[Resuming { fence: verdict.fence, event, event_id, why }]).await?;
             Ok(Fate::MovedOn)

@@ -53,7 +53,7 @@ impl<E: Serialize> Serialize for Awaited<E> {
             State::Arrived(event) => {
                 json!({ MARKER: Woken::Payload(serde_json::to_value(event).map_err(serde::ser::Error::custom)?) })
             }
-            State::Failed(failed) => json!({ MARKER: Woken::Failed(failed.clone()) }),
+            State::Failed(failed) => json!({ MARKER: <Woken>::Failed(failed.clone()) }),
         };
         form.serialize(serializer)
     }
@@ -78,9 +78,9 @@ impl<'de, E: DeserializeOwned> Deserialize<'de> for Awaited<E> {
 /// What a wait ended with, as stored with the task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Woken {
+pub enum Woken<P = Value> {
     /// It fired, with this payload.
-    Payload(Value),
+    Payload(P),
     /// It ended badly, and the task asked to see why.
     Failed(WaitFailed),
 }

@@ -73,7 +73,7 @@ pub(super) struct Finding {
 #[derive(Clone, Debug)]
 pub(super) enum What {
     /// It has happened.
-    Fire(Event),
+    Fire(Arc<Event>),
     /// The wait has ended badly.
     Fail(WaitFailed),
     /// Nothing until then, in milliseconds of the database's time: the trigger goes dormant. With how much the check knew

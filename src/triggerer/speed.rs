@@ -87,6 +87,7 @@ impl Rig {
 
     /// Fires what is held: gathered in batches, stored nowhere, and let go of. Answers how many batches it took.
     pub async fn fire(&self, held: Vec<Fence>, event: &Event) -> usize {
+        let event = Arc::new(event.clone());
         let home = Arc::new(Nowhere::default());
         let firing = Firing::new(
             self.store.clock().clone(),
@@ -99,7 +100,7 @@ impl Rig {
         );
         let (found, findings) = mpsc::channel(held.len().max(1));
         for fence in held {
-            let what = What::Fire(event.clone());
+            let what = What::Fire(Arc::clone(&event));
             let finding = Finding { fence, hold: self.holdings.found(fence), what, after: None };
             found.try_send(finding).expect("there is room for all");
         }

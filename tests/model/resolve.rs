@@ -193,7 +193,7 @@ impl Cast {
     pub(crate) fn firings(&self, world: &World, by: R, batch: &[Shot]) -> Vec<Firing> {
         let one = |shot: &Shot| Firing {
             fence: self.fence(world, shot.at),
-            event: Event { id: shot.event.id(), outcome: shot.outcome.clone() },
+            event: Event { id: shot.event.id(), outcome: shot.outcome.clone() }.into(),
             holder: by.id(),
         };
         batch.iter().map(one).collect()

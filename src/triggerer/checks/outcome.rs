@@ -60,7 +60,7 @@ impl Checks {
         // What the check itself has asked for.
         let asked = look.cx.next_look().map(|at| at.duration_since(look.cx.now()).try_into().unwrap_or_default());
         match answer {
-            Ok(Answer::Fire(event)) => self.end(look, What::Fire(event), interval).await,
+            Ok(Answer::Fire(event)) => self.end(look, What::Fire(Arc::new(event)), interval).await,
             Ok(Answer::NotYet) => {
                 let wait = asked.unwrap_or_else(|| jittered(interval));
                 let said = look.cx.said().map(|said| self.holdings.shared(&said));

@@ -136,7 +136,7 @@ impl Stage {
     }
 
     pub(crate) async fn fire(&self, holder: Incarnation, fence: Fence, event: Event) -> Receipt {
-        self.fire_all(&[Firing { fence, event, holder }]).await[0]
+        self.fire_all(&[Firing { fence, event: event.into(), holder }]).await[0]
     }
 
     pub(crate) async fn fire_all(&self, batch: &[Firing]) -> Vec<Receipt> {

@@ -27,7 +27,7 @@ on_postgres!(
     async fn two_who_fire_one_batch_in_opposite_order_never_deadlock(stage: Stage) {
         for _ in 0..TRIES {
             let (holder, fences) = stage.held(60).await;
-            let firing = |fence: &Fence| Firing { fence: *fence, event: Event::resume(1).unwrap(), holder };
+            let firing = |fence: &Fence| Firing { fence: *fence, event: Event::resume(1).unwrap().into(), holder };
             let forth: Vec<_> = fences.iter().map(firing).collect();
             let back: Vec<_> = fences.iter().rev().map(firing).collect();
             let (a, b) = join(stage.fires(forth), stage.fires(back)).await;
@@ -58,7 +58,7 @@ on_postgres!(
             let fire = async |store: &Store| {
                 let firing = |id: &TaskId| Firing {
                     fence: Fence { task: *id, generation: 0 },
-                    event: Event::resume(1).unwrap(),
+                    event: Event::resume(1).unwrap().into(),
                     holder,
                 };
                 let batch: Vec<_> = ids.iter().map(firing).collect();
@@ -84,8 +84,11 @@ on_postgres!(
                 || Event::skip("no"),
             ];
             let batch = |shift: usize| {
-                let firing =
-                    |(at, fence): (usize, &Fence)| Firing { fence: *fence, event: events[(at + shift) % 4](), holder };
+                let firing = |(at, fence): (usize, &Fence)| Firing {
+                    fence: *fence,
+                    event: events[(at + shift) % 4]().into(),
+                    holder,
+                };
                 fences.iter().enumerate().map(firing).collect::<Vec<_>>()
             };
             let late = |fence: &Fence| Verdict {
@@ -111,8 +114,10 @@ on_postgres!(
     async fn releasing_what_another_fires_never_deadlocks(stage: Stage) {
         for _ in 0..TRIES {
             let (holder, fences) = stage.held(60).await;
-            let batch =
-                fences.iter().map(|fence| Firing { fence: *fence, event: Event::resume(1).unwrap(), holder }).collect();
+            let batch = fences
+                .iter()
+                .map(|fence| Firing { fence: *fence, event: Event::resume(1).unwrap().into(), holder })
+                .collect();
             let release = async {
                 let given = |fence: &Fence| trigger::Release { fence: *fence, wake_at: stage.now(), known: 0 };
                 let releases: Vec<_> = fences.iter().rev().map(given).collect();

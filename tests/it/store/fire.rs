@@ -56,7 +56,7 @@ both!(
     async fn an_event_is_stored_in_the_transaction_that_moves_its_task(stage: Stage) {
         let triggerer = stage.triggerer().await;
         let fence = stage.deferred_on(Fake::default()).await;
-        let firing = Firing { fence, event: resume("seen"), holder: triggerer };
+        let firing = Firing { fence, event: resume("seen").into(), holder: triggerer };
         let event = json!("seen");
         for committed in [false, true] {
             let mut tx = stage.begin().await;
@@ -210,13 +210,13 @@ both!(
         let holder = stage.triggerer().await;
         let fence = stage.deferred_on(Fake::default()).await;
         let (first, second) = (resume("first"), Event::succeed("second").unwrap());
-        let firing = |event: &Event| Firing { fence, event: event.clone(), holder };
+        let firing = |event: &Event| Firing { fence, event: event.clone().into(), holder };
         let receipts = stage.fire_all(&[firing(&first), firing(&second), firing(&first)]).await;
         assert_eq!(receipts, [ACCEPTED, REFUSED, ACCEPTED]);
         assert_eq!(stage.payload_of(fence.task).await, json!("first"));
 
         let fence = stage.deferred_on(Fake::default()).await;
-        let firing = |event: &Event| Firing { fence, event: event.clone(), holder };
+        let firing = |event: &Event| Firing { fence, event: event.clone().into(), holder };
         assert_eq!(stage.fire_all(&[firing(&first), firing(&second)]).await, [ACCEPTED, REFUSED]);
         assert_eq!(stage.state_of(fence.task).await, "ready");
     }
@@ -230,7 +230,7 @@ both!(
         stage.fire(triggerer, old, accepted.clone()).await;
         let claim = stage.claim(worker).await;
         let new = stage.defer(worker, &claim, &defer(Fake::default())).await;
-        let firing = |fence: Fence, event: &Event| Firing { fence, event: event.clone(), holder: triggerer };
+        let firing = |fence: Fence, event: &Event| Firing { fence, event: event.clone().into(), holder: triggerer };
         let (late, present) = (resume("late"), resume("present"));
         let batch = [firing(old, &late), firing(old, &accepted), firing(new, &present)];
         assert_eq!(stage.fire_all(&batch).await, [REFUSED, ACCEPTED, ACCEPTED]);
@@ -245,7 +245,7 @@ both!(
         let states = ["ready", "succeeded", "skipped", "deferred"];
         for event in [resume("go"), Event::succeed(1).unwrap(), Event::skip("no"), Event::fail("no")] {
             let task = stage.store.enqueue(work().when(defer(Fake::default()))).await.unwrap();
-            batch.push(Firing { fence: Fence { task, generation: 0 }, event, holder });
+            batch.push(Firing { fence: Fence { task, generation: 0 }, event: event.into(), holder });
         }
         assert_eq!(stage.leases(holder, 10).await.len(), 4);
         assert_eq!(stage.fire_all(&batch).await, [ACCEPTED; 4]);
@@ -261,7 +261,7 @@ both!(
         let holder = stage.triggerer().await;
         let tasks = (0..1_100).map(|_| work().when(defer(Fake::default()))).collect();
         let ids = stage.store.enqueue_all(tasks).await.unwrap();
-        let firing = |task| Firing { fence: Fence { task, generation: 0 }, event: resume("go"), holder };
+        let firing = |task| Firing { fence: Fence { task, generation: 0 }, event: resume("go").into(), holder };
         let batch: Vec<_> = ids.iter().rev().map(|task| firing(*task)).collect();
         assert!(stage.fire_all(&batch).await.iter().all(|receipt| *receipt == ACCEPTED));
         let worker = stage.worker().await;
@@ -275,7 +275,7 @@ both!(
         let fence = stage.deferred_on(Fake::default()).await;
         let small = Store::connect(reveille::Options { payload_limit: 100, ..stage.options() }).await.unwrap();
         let mut tx = small.begin().await.unwrap();
-        let firing = Firing { fence, event: resume(&"x".repeat(100)), holder };
+        let firing = Firing { fence, event: resume(&"x".repeat(100)).into(), holder };
         let refused = small.fire(&mut tx.db(), &[firing]).await.unwrap_err();
         assert!(matches!(refused, Error::TooLarge { limit: 100, .. }), "{refused:?}");
         drop(tx);

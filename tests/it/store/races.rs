@@ -137,7 +137,7 @@ on_postgres!(
 on_postgres!(
     async fn of_two_events_at_once_one_decides(stage: Stage) {
         let (holder, fences) = stage.held(1).await;
-        let firing = |payload| vec![Firing { fence: fences[0], event: Event::resume(payload).unwrap(), holder }];
+        let firing = |payload| vec![Firing { fence: fences[0], event: Event::resume(payload).unwrap().into(), holder }];
         let mut first = stage.begin().await;
         let receipts = within!(first, db => stage.store.fire(db, &firing("first"))).0;
         assert_eq!(receipts, [Receipt::Accepted]);
@@ -156,7 +156,7 @@ on_postgres!(
             .ending(Fence { task, generation }, TaskState::Deferred, &End::cancelled("no"), Why::Cancelled)
             .unwrap();
         within!(first, db => task::end(db, stage.now(), &[end]));
-        let firing = Firing { fence: fences[0], event: Event::resume(1).unwrap(), holder };
+        let firing = Firing { fence: fences[0], event: Event::resume(1).unwrap().into(), holder };
         assert_eq!(stage.overtaken(first, stage.fires(vec![firing])).await, [Receipt::Refused]);
         assert_eq!(stage.state_of(task).await, "cancelled");
         assert_eq!(stage.count("select count(*) from reveille_undo where task_id = $1", task.0).await, 1);
@@ -351,7 +351,7 @@ on_postgres!(
         let locked = stage.store.enqueue(work().when(defer(Fake::default()))).await.unwrap();
         let mut firing = stage.begin().await;
         let events: Vec<_> = [fences[0], Fence { task: locked, generation: 0 }]
-            .map(|fence| Firing { fence, event: Event::resume(1).unwrap(), holder })
+            .map(|fence| Firing { fence, event: Event::resume(1).unwrap().into(), holder })
             .into();
         within!(firing, db => stage.store.fire(db, &events));
         stage.lose(holder).await;

@@ -132,7 +132,8 @@ both!(
         let claim = next(stage.claims_and_matches(worker, 1).await);
         let fence = stage.defer(worker, &claim, &defer(Fake::default())).await;
         assert_eq!(stage.leased(triggerer, 1).await, [fence.task]);
-        let firing = reveille::store::event::Firing { fence, event: Event::succeed(1).unwrap(), holder: triggerer };
+        let firing =
+            reveille::store::event::Firing { fence, event: Event::succeed(1).unwrap().into(), holder: triggerer };
         let (_, over) = commit!(stage.store, db => stage.store.fire(db, &[firing]));
         stage.store.ended(&over).await.unwrap();
         // A deadline.
