@@ -308,17 +308,11 @@ impl<'a> Life<'a> {
     /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.
     async fn agree(&self, arrived: &mpsc::Sender<Arrival>) -> Result<()> {
         let before = self.holdings.fences();
-        let mut leases = self.home.held().await?;
-        // What has come may have been told in an answer that was lost.
-        let known =
-            leases.readable.iter().filter(|leased| before.contains(&leased.fence) && !leased.arrived.is_empty());
-        leases.news = known.map(|leased| (leased.fence, Arc::clone(&leased.arrived))).collect();
-        let surplus = self.holdings.drop_all_but(leases.readable.iter().map(|leased| leased.fence));
+        let (fences, leases) = self.home.held(&before).await?;
+        let surplus = self.holdings.drop_all_but(fences.into_iter());
         if surplus > 0 {
             tracing::info!(triggers = surplus, "dropped {surplus} trigger(s) that are no longer mine");
         }
-        // What was fired or released while we asked is no longer held, and not to be adopted.
-        leases.readable.retain(|leased| !before.contains(&leased.fence) && !self.holdings.has(leased.fence));
         self.adopt(leases, arrived).await;
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Triggers: lease, release, fire what is passively due, and find what is past its deadline.
 
+use std::collections::HashSet;
+
+use futures::TryStreamExt;
 use uuid::Uuid;
 
 use super::{
@@ -69,6 +72,13 @@ impl From<LeaseRow> for Lease {
     }
 }
 
+impl Lease {
+    /// The same, with what has come for it.
+    fn with_arrived(self, came: &mut arrival::ByTask) -> Self {
+        Self { arrived: came.remove(&self.fence.task).unwrap_or_default(), ..self }
+    }
+}
+
 /// Leases up to `limit` triggers: first what holders that are gone left behind, then what is free.
 ///
 /// # Errors
@@ -84,8 +94,7 @@ pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, li
 async fn with_arrived(db: &mut Db<'_>, rows: Vec<LeaseRow>) -> Result<Vec<Lease>> {
     let tasks: Vec<Uuid> = rows.iter().map(|row| row.task_id).collect();
     let mut came = arrival::of(db, &tasks).await?;
-    let leases = rows.into_iter().map(Lease::from);
-    Ok(leases.map(|lease| Lease { arrived: came.remove(&lease.fence.task).unwrap_or_default(), ..lease }).collect())
+    Ok(rows.into_iter().map(|row| Lease::from(row).with_arrived(&mut came)).collect())
 }
 
 async fn lease_postgres(
@@ -124,16 +133,50 @@ async fn lease_sqlite(
     Ok(rows)
 }
 
-/// What the database says that I hold, in a transaction that may write: it waits for leases of mine that are under way.
+/// What the database says that I hold.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// All of it.
+    pub fences: Vec<Fence>,
+    /// What of it I do not run, as it was leased.
+    pub missing: Vec<Lease>,
+    /// What has come for those that I run.
+    pub news: Vec<(Fence, Vec<Sealed>)>,
+}
+
+/// What the database says that I hold, who run these, in a transaction that may write: it waits for leases of mine that are
+/// under way. Of what I run, which may be a million, no more is read than that it is there.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn held(db: &mut Db<'_>, me: Incarnation) -> Result<Vec<Lease>> {
+pub async fn held(db: &mut Db<'_>, me: Incarnation, running: &HashSet<Fence>) -> Result<Held> {
+    const ASKING: &str = "asking what is held";
     super::replica::await_leases(db, me).await?;
-    let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget from reveille_trigger where holder = $1";
-    let rows: Vec<LeaseRow> = each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await)
-        .map_err(doing("asking what is held"))?;
-    with_arrived(db, rows).await
+    let text = "select task_id, generation, arrivals from reveille_trigger where holder = $1";
+    let rows: Vec<(Uuid, i32, i32)> =
+        each!(db, c => sqlx::query_as(text).bind(me.0).fetch_all(&mut **c).await).map_err(doing(ASKING))?;
+    let fence = |task_id, generation| Fence { task: TaskId(task_id), generation };
+    let mut held = Held { fences: Vec::with_capacity(rows.len()), ..Held::default() };
+    let mut told = Vec::new();
+    for (task_id, generation, arrivals) in rows {
+        held.fences.push(fence(task_id, generation));
+        if arrivals > 0 {
+            told.push(task_id);
+        }
+    }
+    let mut came = arrival::of(db, &told).await?;
+    if held.fences.iter().any(|fence| !running.contains(fence)) {
+        let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget from reveille_trigger where holder = $1";
+        let is_missing = |row: &LeaseRow| std::future::ready(!running.contains(&fence(row.task_id, row.generation)));
+        let rows: Result<Vec<LeaseRow>, _> = each!(db, c => {
+            sqlx::query_as(text).bind(me.0).fetch(&mut **c).try_filter(is_missing).try_collect().await
+        });
+        let leases = rows.map_err(doing(ASKING))?.into_iter().map(Lease::from);
+        held.missing = leases.map(|lease| lease.with_arrived(&mut came)).collect();
+    }
+    let news = held.fences.iter().filter_map(|fence| Some((*fence, came.remove(&fence.task)?)));
+    held.news = news.collect();
+    Ok(held)
 }
 
 /// A trigger that is given back.

@@ -32,7 +32,7 @@ use self::{
 };
 use super::{Settings, held::Hold, holding::Holdings};
 use crate::{
-    clock::{Clock, millis},
+    clock::{Clock, millis, timestamp},
     id::Fence,
     presence::Presence,
     task::WaitFailed,
@@ -287,7 +287,7 @@ impl Checks {
             let begins = Begins {
                 members: Members::new(),
                 trigger: Arc::clone(&alone.trigger),
-                since: holding.since,
+                since: timestamp(holding.since),
                 memory: std::mem::take(&mut alone.memory).unless_set_back(now),
                 arrived: Arc::clone(&alone.arrived),
             };
@@ -319,7 +319,7 @@ impl Checks {
         Some(Begins {
             members: group.members.clone(),
             trigger,
-            since: group.since,
+            since: timestamp(group.since),
             memory: std::mem::take(&mut group.memory).unless_set_back(now),
             arrived: Arrived::default(),
         })
@@ -333,7 +333,7 @@ impl Checks {
             .with_config(self.settings.config.clone())
             .with_arrived(arrived);
         let (begun_at, clock, lasting) = (self.clock.now_ms(), self.clock.clone(), Arc::clone(&self.lasting));
-        let waited = waited(begun_at, since);
+        let waited = waited(begun_at, since.as_millisecond());
         self.running.spawn(async move {
             let begun = clock.monotonic();
             // An author's hooks may panic too: all of them are called here.
@@ -370,8 +370,8 @@ impl Checks {
     }
 }
 
-fn waited(now: i64, since: Timestamp) -> Duration {
-    Duration::from_millis((now - since.as_millisecond()).max(0).cast_unsigned())
+fn waited(now: i64, since: i64) -> Duration {
+    Duration::from_millis((now - since).max(0).cast_unsigned())
 }
 
 /// How far apart its checks are, or the panic of its author's code.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reveille_trigger::{Arrived, Memory, Timestamp, Trigger};
+use reveille_trigger::{Arrived, Memory, Trigger};
 use tokio::task::AbortHandle;
 
 use super::{
@@ -31,7 +31,8 @@ pub(super) struct Holding {
     pub(super) is_found: bool,
     /// It was taken over from a holder that is gone.
     pub(super) inherited: bool,
-    pub(super) since: Timestamp,
+    /// When its task deferred, in milliseconds.
+    pub(super) since: i64,
     /// When it was due for a look as it was leased, in milliseconds.
     pub(super) wake_at: i64,
     /// Its checks go on until something happens.
@@ -73,7 +74,7 @@ impl Holding {
             number,
             is_found: false,
             inherited: leased.inherited,
-            since: crate::clock::timestamp(leased.since),
+            since: leased.since,
             wake_at: leased.wake_at,
             lasts,
             deadline_at: leased.deadline_at,
@@ -98,7 +99,7 @@ impl Holding {
 
     /// One that is given back to others is due as of then.
     pub(super) fn may_move(&self, joined_at: i64, now: i64) -> bool {
-        let settled_at = self.since.as_millisecond() + STAYS;
+        let settled_at = self.since + STAYS;
         let has_moved = self.wake_at > settled_at && self.wake_at >= joined_at;
         // What has been found is on its way: whoever took the trigger now would look once more.
         let is_checked = self.alone.as_ref().is_some_and(|alone| alone.check.is_some());
@@ -118,6 +119,6 @@ mod tests {
 
     #[test]
     fn one_of_a_million_takes_little() {
-        assert!(size_of::<Holding>() <= 176, "{}", size_of::<Holding>());
+        assert!(size_of::<Holding>() <= 152, "{}", size_of::<Holding>());
     }
 }

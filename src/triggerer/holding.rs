@@ -21,6 +21,7 @@ use super::{
     words::Words,
 };
 use crate::{
+    clock::timestamp,
     id::{Fence, TaskId},
     kind,
     store::check::{Check, Report},
@@ -131,7 +132,11 @@ impl Holdings {
     /// Adds a check to the record of one that is held, and has it told if that is news.
     pub(super) fn record(&self, fence: Fence, check: &Check) {
         let report = self.with(fence, |holding| {
-            holding.record.add(check).then(|| Report { fence, checks: holding.record.checks, last: check.clone() })
+            holding.record.add(check).then(|| Report {
+                fence,
+                checks: holding.record.checks.into(),
+                last: check.clone(),
+            })
         });
         let Some(report) = report.flatten() else { return };
         let too_many = {
@@ -158,7 +163,7 @@ impl Holdings {
         for report in &mut reports {
             // It has gone on since.
             if let Some((checks, last)) = self.with(report.fence, |holding| holding.record.told()).flatten() {
-                (report.checks, report.last) = (checks, last);
+                (report.checks, report.last) = (checks.into(), last);
             }
         }
         reports
@@ -166,10 +171,6 @@ impl Holdings {
 
     fn reports(&self) -> MutexGuard<'_, VecDeque<Report>> {
         self.reports.lock().expect("nothing panics while it is held")
-    }
-
-    pub(super) fn has(&self, fence: Fence) -> bool {
-        self.held.get(&fence.task).is_some_and(|holding| holding.fence == fence)
     }
 
     /// Whether it is still held, and was not leased again since.
@@ -261,7 +262,7 @@ impl Holdings {
             return;
         }
         if let Some(alone) = holding.alone.take() {
-            self.clean_up(alone.trigger, holding.since, alone.memory);
+            self.clean_up(alone.trigger, timestamp(holding.since), alone.memory);
         }
     }
 
@@ -283,7 +284,7 @@ impl Holdings {
             }
             let read = || Some((Arc::from(kind::join(spec.as_deref()?).ok()?), Memory::default()));
             if let Some((trigger, memory)) = alone.map(|alone| (alone.trigger, alone.memory)).or_else(read) {
-                self.clean_up(trigger, since, memory);
+                self.clean_up(trigger, timestamp(since), memory);
             }
         }
         self.aftermath.close();
@@ -330,9 +331,9 @@ mod tests {
         // It was due at once, and is here again before it is known that it was given back.
         holdings.hold(leased(fence));
         holdings.free([slept]);
-        assert!(holdings.has(fence));
+        assert!(holdings.fences().contains(&fence));
         holdings.free(holdings.found(fence));
-        assert!(!holdings.has(fence));
+        assert!(holdings.fences().is_empty());
     }
 
     #[tokio::test]

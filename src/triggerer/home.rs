@@ -2,7 +2,7 @@
 //!
 //! Our own database is one home. Another system's, or a lease service over a network, can be others.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use reveille_trigger::{Arrived, Receipt, Trigger};
@@ -107,8 +107,8 @@ pub trait Home: fmt::Debug + Send + Sync {
     async fn free(&self, most: usize, aside: &Aside) -> Result<usize>;
     /// Those whom I share with, and what there is to share; none while there is nobody else.
     async fn fleet(&self, aside: &Aside) -> Result<Option<Fleet>>;
-    /// What I am said to hold.
-    async fn held(&self) -> Result<Leases>;
+    /// What I am said to hold, who run these: all of it, what of it I do not run, and what has come for the others.
+    async fn held(&self, running: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)>;
     /// Stores events; a receipt each, in order.
     async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>>;
     /// Stores bad ends.
@@ -262,14 +262,15 @@ impl Home for DatabaseHome {
         self.store.reading("looking at the fleet", look).await
     }
 
-    async fn held(&self) -> Result<Leases> {
-        let leases = within("asking what is held", async {
+    async fn held(&self, running: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)> {
+        let held = within("asking what is held", async {
             let mut tx = self.store.begin().await?;
-            let leases = trigger::held(&mut tx.db(), self.me).await?;
+            let held = trigger::held(&mut tx.db(), self.me, running).await?;
             tx.commit().await?;
-            Ok(leases)
-        });
-        Ok(self.read(leases.await?))
+            Ok(held)
+        })
+        .await?;
+        Ok((held.fences, Leases { news: self.read_news(held.news), ..self.read(held.missing) }))
     }
 
     async fn fire(&self, batch: Vec<Firing>) -> Result<Vec<Receipt>> {

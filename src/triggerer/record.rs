@@ -7,7 +7,7 @@ use crate::store::check::Check;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     /// How many there were.
-    pub(super) checks: u64,
+    pub(super) checks: u32,
     /// The last, if there were any.
     last: Check,
     /// It is in line to be told.
@@ -25,7 +25,7 @@ impl Record {
         };
         let is_news = is_other && !self.is_in_line;
         self.is_in_line |= is_other;
-        self.checks += 1;
+        self.checks = self.checks.saturating_add(1);
         self.last = check.clone();
         is_news
     }
@@ -36,7 +36,7 @@ impl Record {
     }
 
     /// What there is to tell now.
-    pub(super) fn told(&mut self) -> Option<(u64, Check)> {
+    pub(super) fn told(&mut self) -> Option<(u32, Check)> {
         self.is_in_line = false;
         (self.checks > 0).then(|| (self.checks, self.last.clone()))
     }
@@ -66,7 +66,7 @@ mod tests {
         for (at, (failures, said, is_news)) in checks.into_iter().enumerate() {
             assert_eq!(record.add(&check(failures, said)), is_news, "check {at}");
             if is_news {
-                assert_eq!(record.told(), Some((at as u64 + 1, check(failures, said))));
+                assert_eq!(record.told(), Some((at as u32 + 1, check(failures, said))));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What `cargo bench` reaches of a triggerer, and nobody else: holding and firing, with a home that takes anything.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -130,8 +131,8 @@ impl Home for Nowhere {
         Ok(None)
     }
 
-    async fn held(&self) -> Result<Leases> {
-        Ok(Leases::default())
+    async fn held(&self, _: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)> {
+        Ok((Vec::new(), Leases::default()))
     }
 
     async fn fire(&self, batch: Vec<event::Firing>) -> Result<Vec<Receipt>> {

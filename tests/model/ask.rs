@@ -1,5 +1,7 @@
 //! Questions, which change nothing: asked of a database and of the model.
 
+use std::collections::HashSet;
+
 use reveille::{
     Result,
     clock::millis,
@@ -47,7 +49,10 @@ pub(crate) async fn ask(store: &Store, cast: &Cast, question: &Question) -> Resu
             held.sort_by_key(|held| held.fence);
             Answer::Held(held)
         }
-        Question::Leases(me) => Answer::Leased(trigger::held(db, me.id()).await?.into_iter().map(leased).collect()),
+        Question::Leases(me) => {
+            let held = trigger::held(db, me.id(), &HashSet::new()).await?;
+            Answer::Leased(held.missing.into_iter().map(leased).collect())
+        }
     };
     tx.commit().await?;
     Ok(answer)

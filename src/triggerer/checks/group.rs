@@ -10,7 +10,7 @@ use std::{
 };
 
 use hashbrown::HashTable;
-use reveille_trigger::{Memory, Timestamp, Trigger};
+use reveille_trigger::{Memory, Trigger};
 use smallvec::{SmallVec, smallvec};
 
 use super::schedule::Destination;
@@ -39,8 +39,8 @@ pub(super) struct Group {
     pub(super) members: Members,
     /// When the wait ends first of those who have joined since the last look began, in milliseconds of the database's time.
     pub(super) first_deadline: Option<i64>,
-    /// When the latest of them deferred: for its sake looks are close together again.
-    pub(super) since: Timestamp,
+    /// When the latest of them deferred, in milliseconds: for its sake looks are close together again.
+    pub(super) since: i64,
     /// When it is to be looked at, in milliseconds of the monotonic clock; none while it is.
     pub(super) next: Option<i64>,
     pub(super) memory: Memory,

@@ -12,7 +12,7 @@ use super::{
     group::{GroupId, Members},
 };
 use crate::{
-    clock::millis,
+    clock::{millis, timestamp},
     id::Fence,
     store::check::Check,
     task::{WaitFailed, WaitFailure},
@@ -234,7 +234,7 @@ impl Checks {
         let trigger = self.groups.trigger(id);
         let Some(group) = self.groups.remove(id) else { return };
         if let Ok(Some(trigger)) = trigger {
-            self.holdings.clean_up(trigger, group.since, group.memory);
+            self.holdings.clean_up(trigger, timestamp(group.since), group.memory);
         }
     }
 

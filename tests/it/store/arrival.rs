@@ -1,6 +1,6 @@
 //! What comes for waits that look at more than that.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use reveille::{
     Retry, defer,
@@ -93,8 +93,14 @@ both!(
         stage.lose(first).await;
         let lease = stage.leases_all(second).await.pop().expect("it is taken over");
         assert_eq!((lease.fence, stage.opened(lease)), (fence, go(1)));
-        let held = commit!(stage.store, db => trigger::held(db, second));
-        assert_eq!(held[0].arrived.len(), 1, "and told again after a doubt");
+        // And told again after a doubt, to one that runs it and to one that does not.
+        let held = async |running| commit!(stage.store, db => trigger::held(db, second, &running));
+        let running = held(HashSet::from([fence])).await;
+        assert_eq!((running.fences, running.missing.len()), (vec![fence], 0));
+        assert_eq!((running.news[0].0, running.news[0].1.len()), (fence, 1));
+        let other = held(HashSet::from([Fence { generation: fence.generation + 1, ..fence }])).await;
+        assert_eq!((other.fences, other.news.len()), (vec![fence], 0));
+        assert_eq!((other.missing[0].fence, other.missing[0].arrived.len()), (fence, 1));
     }
 );
 

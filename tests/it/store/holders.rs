@@ -1,6 +1,6 @@
 //! Replicas: leases, what the gone leave behind, and who is gone.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use reveille::{
     Priority, Retry, defer,
@@ -64,7 +64,7 @@ both!(
         let lease =
             async |who, limit| commit!(stage.store, db => trigger::lease(db, who, &scope, stage.now(), limit)).len();
         assert_eq!(lease(first, 5).await, 5);
-        assert_eq!(commit!(stage.store, db => trigger::held(db, first)).len(), 5);
+        assert_eq!(commit!(stage.store, db => trigger::held(db, first, &HashSet::new())).missing.len(), 5);
         // What a gone holder left behind counts against the limit, and what is free tops it up.
         stage.leave(first).await;
         assert_eq!(lease(second, 7).await, 7);
@@ -93,7 +93,7 @@ both!(
         let triggerer = stage.triggerer().await;
         assert_eq!(stage.leased(triggerer, 10).await, [fence.task]);
         commit!(stage.store, db => trigger::release(db, triggerer, &[trigger::Release { fence, wake_at: stage.now() + 60_000, known: 0 }]));
-        assert!(commit!(stage.store, db => trigger::held(db, triggerer)).is_empty());
+        assert!(commit!(stage.store, db => trigger::held(db, triggerer, &HashSet::new())).fences.is_empty());
         stage.turn(MINUTE - Duration::from_millis(1));
         assert!(stage.leased(triggerer, 10).await.is_empty());
         stage.turn(Duration::from_millis(1));
@@ -110,8 +110,11 @@ both!(
         older.generation -= 1;
         commit!(stage.store, db => trigger::release(db, other, &[trigger::Release { fence, wake_at: 0, known: 0 }]));
         commit!(stage.store, db => trigger::release(db, holder, &[trigger::Release { fence: older, wake_at: 0, known: 0 }]));
-        let held = commit!(stage.store, db => trigger::held(db, holder));
-        assert_eq!(held.iter().map(|lease| (lease.fence, lease.wake_at)).collect::<Vec<_>>(), [(fence, stage.now())]);
+        let held = commit!(stage.store, db => trigger::held(db, holder, &HashSet::new()));
+        assert_eq!(
+            held.missing.iter().map(|lease| (lease.fence, lease.wake_at)).collect::<Vec<_>>(),
+            [(fence, stage.now())]
+        );
     }
 );
 
@@ -187,8 +190,11 @@ both!(
             deaths
         };
         assert_eq!(deaths(stage.leases(next, 10).await), [(tasks[0], 1), (tasks[1], 0)]);
-        assert_eq!(deaths(commit!(stage.store, db => trigger::held(db, next))), [(tasks[0], 1), (tasks[1], 0)]);
-        assert!(commit!(stage.store, db => trigger::held(db, lost)).is_empty());
+        assert_eq!(
+            deaths(commit!(stage.store, db => trigger::held(db, next, &HashSet::new())).missing),
+            [(tasks[0], 1), (tasks[1], 0)]
+        );
+        assert!(commit!(stage.store, db => trigger::held(db, lost, &HashSet::new())).fences.is_empty());
         stage.lose(next).await;
         let last = stage.triggerer().await;
         assert_eq!(deaths(stage.leases(last, 10).await), [(tasks[0], 2), (tasks[1], 1)]);
@@ -216,7 +222,7 @@ both!(
         );
         stage.lose(gone).await;
         assert!(stage.leases(next, 10).await.is_empty());
-        assert_eq!(commit!(stage.store, db => trigger::held(db, gone)).len(), 1);
+        assert_eq!(commit!(stage.store, db => trigger::held(db, gone, &HashSet::new())).fences.len(), 1);
     }
 );
 

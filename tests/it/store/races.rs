@@ -412,7 +412,9 @@ on_postgres!(
             }
             let mut leasing = stage.begin().await;
             within!(leasing, db => trigger::lease(db, taker, &scope(&["fake"]), stage.now(), 10));
-            let held = async { commit!(stage.store, db => trigger::held(db, taker)).len() };
+            let held = async {
+                commit!(stage.store, db => trigger::held(db, taker, &std::collections::HashSet::new())).fences.len()
+            };
             assert_eq!(stage.overtaken(leasing, held).await, 1);
         }
     }
