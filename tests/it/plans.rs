@@ -391,6 +391,28 @@ on_postgres!(
     }
 );
 
+on_postgres!(
+    async fn what_came_after_the_tables_were_analyzed_is_taken_by_its_id(stage: Stage) {
+        let (worker, triggerer) = (stage.worker().await, stage.triggerer().await);
+        let mut tx = stage.store.begin().await.unwrap();
+        let Db::Postgres(c) = tx.db() else { unreachable!() };
+        run(c, "commit").await;
+        movable(c, worker, triggerer).await;
+        analyze(c).await;
+        let claim = hot(worker, triggerer).into_iter().find(|(name, ..)| *name == "claim");
+        let (_, text, arguments) = claim.expect("it is hot");
+        let arguments = arguments.replace(&format!("{BATCH}::bigint"), &format!("{FEW}::bigint"));
+        let before = pages(c, text, &arguments).await;
+        // As after a night in which nothing was ready.
+        run(c, "update reveille_task set state = 'running' where state = 'ready'").await;
+        run(c, "vacuum reveille_task").await;
+        analyze(c).await;
+        run(c, "update reveille_task set state = 'ready' where state = 'running' and holder is null").await;
+        let after = pages(c, text, &arguments).await;
+        assert!(after < before + before / 2, "a claim reads {after} pages, {before} where it is known how many are ready");
+    }
+);
+
 on_sqlite!(
     async fn no_statement_goes_through_a_whole_table(stage: Stage) {
         let mut tx = stage.store.begin().await.unwrap();

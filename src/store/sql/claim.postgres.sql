@@ -2,7 +2,8 @@
 --  $1 queues (null: all)  $2 names  $3 me  $4 now  $5 how many  $6 set aside
 -- Walks one index range a queue, name and priority (a plain "any(…) order by" would read the whole backlog, and what
 -- cannot run beside it), and goes to a lower priority only if it must. It looks at more than it wants, so that claimers
--- in step do not come away empty, and locks only those that it takes.
+-- in step do not come away empty, and locks only those that it takes: by their ids, which the form of that condition sees to.
+-- Where few were ready when the table was last analyzed, the planner would look for each among all that are.
 -- One with a concurrency key has begun, and expires no more, only once it has a slot: the caller sees to that.
 -- Its transaction is marked as under way by a lock, which `held` waits for.
 with first as materialized (
@@ -26,7 +27,7 @@ with first as materialized (
      taken as materialized (
        select k.id
          from first f,
-              lateral (select k.id from reveille_task k where k.id = f.id and k.state = 'ready' for update skip locked) k
+              lateral (select k.id from reveille_task k where k.id = f.id and k.state is not distinct from 'ready' for update skip locked) k
         limit $5),
      mine as (
        update reveille_task k

@@ -7,7 +7,7 @@ with due as materialized (
      over as (
        delete from reveille_trigger t
         using held h
-        where t.task_id = h.id and t.generation = h.generation and t.passive and t.wake_at <= $1
+        where t.task_id = h.id and t.generation = h.generation and t.passive is not distinct from true and t.wake_at <= $1
        returning t.task_id, t.generation),
      moved as (
        update reveille_task k

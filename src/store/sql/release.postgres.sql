@@ -11,7 +11,7 @@ with r as materialized (
          from r,
               lateral (select t.task_id
                          from reveille_trigger t
-                        where t.task_id = r.id and t.generation = r.generation and t.holder = $1
+                        where t.task_id = r.id and t.generation = r.generation and t.holder is not distinct from $1
                           for update skip locked) t)
 update reveille_trigger t
    set holder = null, wake_at = case when t.arrivals > m.known then t.wake_at else m.wake_at end
