@@ -1,6 +1,6 @@
 //! Triggers: lease, release, fire what is passively due, and find what is past its deadline.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, hash::BuildHasher};
 
 use futures::TryStreamExt;
 use uuid::Uuid;
@@ -149,7 +149,7 @@ pub struct Held {
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn held(db: &mut Db<'_>, me: Incarnation, running: &HashSet<Fence>) -> Result<Held> {
+pub async fn held(db: &mut Db<'_>, me: Incarnation, running: &HashSet<Fence, impl BuildHasher + Sync>) -> Result<Held> {
     const ASKING: &str = "asking what is held";
     super::replica::await_leases(db, me).await?;
     let text = "select task_id, generation, arrivals from reveille_trigger where holder = $1";

@@ -409,7 +409,10 @@ on_postgres!(
         analyze(c).await;
         run(c, "update reveille_task set state = 'ready' where state = 'running' and holder is null").await;
         let after = pages(c, text, &arguments).await;
-        assert!(after < before + before / 2, "a claim reads {after} pages, {before} where it is known how many are ready");
+        assert!(
+            after < before + before / 2,
+            "a claim reads {after} pages, {before} where it is known how many are ready"
+        );
     }
 );
 
