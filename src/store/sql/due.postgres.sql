@@ -1,5 +1,6 @@
 -- Fires the passive waits that are due, without reading what they are.
 --  $1 now  $2 who  $3 how many
+-- What is deleted is found by its id: it is compared so that the index of what is due is not gone through for each.
 with due as materialized (
        select t.task_id from reveille_trigger t where t.passive and t.wake_at <= $1 order by t.wake_at limit $3),
      held as materialized (

@@ -3,7 +3,8 @@
 --  $1 me
 --  triggers: $2 task  $3 generation  $4 wake at  $5 how much its last check knew of
 -- What somebody is ending, or bringing more to, at this moment is skipped, and not waited for: two who hold the same rows
--- would wait for each other. It is still mine then, and found to be.
+-- would wait for each other. It is still mine then, and found to be. Holders are compared so that they are not looked for by
+-- their index: one may hold a million.
 with r as materialized (
        select * from unnest($2::uuid[], $3::integer[], $4::bigint[], $5::integer[]) as r(id, generation, wake_at, known)),
      mine as materialized (
