@@ -149,7 +149,7 @@ impl Firing {
                     };
                     for mut finding in part {
                         // What it has consumed it gives back.
-                        self.tell(telling(&mut finding, Receipt::Refused).into_iter().collect());
+                        self.tell(&mut finding, Receipt::Refused);
                         unstorable.push(Finding { what: What::Fail(failed.clone()), ..finding });
                     }
                 }
@@ -173,7 +173,6 @@ impl Firing {
         self.tally.fired(accepted);
         metrics::events(accepted, receipts.len() - accepted);
         self.holdings.free(fired.iter().filter_map(|finding| finding.hold));
-        let mut told = Vec::with_capacity(fired.len());
         for (mut finding, receipt) in fired.into_iter().zip(receipts.iter().copied()) {
             let task = finding.fence.task;
             match receipt {
@@ -182,17 +181,26 @@ impl Firing {
                     tracing::debug!(task.id = %task, "an event for task {task} came too late, and changed nothing");
                 }
             }
-            told.extend(telling(&mut finding, receipt));
+            self.tell(&mut finding, receipt);
         }
-        self.tell(told);
     }
 
-    /// Tells triggers what became of their events, on the side, and lets them go. Most have nothing to say to that: a task of
-    /// its own for each would take longer than what they do.
-    fn tell(&self, told: Vec<impl Future<Output = ()> + Send + 'static>) {
-        if !told.is_empty() {
-            self.holdings.aftermath().spawn(futures::stream::iter(told).for_each_concurrent(None, |telling| telling));
-        }
+    /// Tells a trigger what became of its event, on the side, and lets it go. Each in a task of its own: one that blocks its
+    /// thread would keep others from being told.
+    fn tell(&self, finding: &mut Finding, receipt: Receipt) {
+        let (task, Some((trigger, cx))) = (finding.fence.task, finding.after.take()) else { return };
+        self.holdings.aftermath().spawn(async move {
+            let telling = AssertUnwindSafe(trigger.settled(&cx, receipt)).catch_unwind();
+            match tokio::time::timeout(CLEAN_UP, telling).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and panicked"),
+                Err(_) => {
+                    tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and has not come back");
+                }
+            }
+            let config = cx.config().clone();
+            clean_up_now(&*trigger, cx.since(), cx.into_memory(), config).await;
+        });
     }
 
     async fn fail(&self, fails: Vec<Finding>) {
@@ -265,27 +273,6 @@ impl Firing {
             self.holdings.clean_up(trigger, cx.since(), cx.into_memory());
         }
     }
-}
-
-/// Tells a trigger what became of its event, and lets it go; nothing where equals share their checks.
-fn telling(finding: &mut Finding, receipt: Receipt) -> Option<impl Future<Output = ()> + Send + 'static> {
-    let (task, (trigger, cx)) = (finding.fence.task, finding.after.take()?);
-    let telling = async move {
-        let settling = AssertUnwindSafe(trigger.settled(&cx, receipt)).catch_unwind();
-        match tokio::time::timeout(CLEAN_UP, settling).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => {
-                tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and panicked");
-            }
-            Err(_) => {
-                tracing::warn!(task.id = %task, "the trigger of task {task} was told {receipt:?}, and has not come back");
-            }
-        }
-        let config = cx.config().clone();
-        clean_up_now(&*trigger, cx.since(), cx.into_memory(), config).await;
-    };
-    // One that panics harms none of those that are told together.
-    Some(AssertUnwindSafe(telling).catch_unwind().map(drop))
 }
 
 /// Whether an event says that something has happened, as against what a trigger makes of it.
