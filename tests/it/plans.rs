@@ -413,6 +413,13 @@ on_postgres!(
             after < before + before / 2,
             "a claim reads {after} pages, {before} where it is known how many are ready"
         );
+
+        // A defer names its rows, and does not go through all that its worker holds.
+        let defer = hot(worker, triggerer).into_iter().find(|(name, ..)| *name == "defer");
+        let (_, text, arguments) = defer.expect("it is hot");
+        let plan = explain(c, "", text, &arguments).await;
+        let is_of_holders = |node: &Value| node["Index Name"] == "reveille_task_held";
+        assert!(!nodes(&plan).into_iter().any(is_of_holders), "{plan:#}");
     }
 );
 
