@@ -124,6 +124,11 @@ pub async fn run(settings: Settings, stop: &Stop) -> Result<Option<Report>> {
             "there is no network before SQLite that could be slow: name a PostgreSQL server by --database-url, or leave out --delay".to_owned(),
         ));
     }
+    if let (Some(_), Url::Sqlite(_)) = (&settings.schema, &settings.database) {
+        return Err(Error::Invalid(
+            "SQLite has no schemas, and a fresh file is used anyway: name a PostgreSQL server by --database-url, or leave out --schema".to_owned(),
+        ));
+    }
     if settings.schema.is_none()
         && let Some(schema) = Scratch::in_use(&settings.database, PREFIX).await?
     {

@@ -83,14 +83,16 @@ impl Scratch {
         .fetch_all(&mut connection)
         .await
         .map_err(doing(looking))?;
+        let mut in_use = None;
         for (name, quoted) in schemas {
             let text = format!("select exists (select 1 from {quoted}.reveille_task)");
             if sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(&mut connection).await.map_err(doing(looking))? {
-                return Ok(Some(name));
+                in_use = Some(name);
+                break;
             }
         }
         connection.close().await.map_err(doing("closing a connection"))?;
-        Ok(None)
+        Ok(in_use)
     }
 
     /// Migrates it, and connects.

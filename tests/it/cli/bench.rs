@@ -126,12 +126,15 @@ on_both! {
         shell.add(&["report"]);
         let before = shell.things();
         let poll = ["bench", "poll", "--triggers", "4", "--seconds", "1"];
-        if shell.json(&[&poll[..], &["--schema", "mine"]].concat())["backend"] == "postgres" {
+        let in_schema = |name| [&poll[..], &["--schema", name]].concat();
+        if shell.is_on_a_server() {
             shell.run(&poll).refused(2, &["schema public of this database holds tasks", "--schema NAME"]);
-            shell.run(&[&poll[..], &["--schema", "public"]].concat()).refused(2, &["\"public\" already exists", "name another"]);
+            shell.run(&in_schema("public")).refused(2, &["\"public\" already exists", "name another"]);
+            shell.json(&in_schema("mine"));
         } else {
             // A file of its own is beside whatever there is.
             shell.json(&poll);
+            shell.run(&in_schema("mine")).refused(2, &["SQLite has no schemas", "leave out --schema"]);
         }
         assert_eq!((shell.things(), shell.tasks()), (before, 1));
     }

@@ -119,6 +119,11 @@ impl Shell {
         self.json(&["task", "show", &task.to_string()])
     }
 
+    /// On PostgreSQL, not on a file.
+    pub(super) fn is_on_a_server(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// What is in the folder, and what schemas there are where there can be some, in order.
     pub(super) fn things(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.folder).unwrap();
