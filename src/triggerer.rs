@@ -230,7 +230,7 @@ impl<'a> Life<'a> {
             // Checks that have found something hand it on; the others are dropped with their channel.
             checking.cancel();
         };
-        // Each on the heap: together they would take most of a thread's stack while they are put in place.
+        // Each on the heap: together they would take much of a thread's stack while they are put in place.
         let working = async {
             tokio::join!(
                 self.lease(&leasing, &arrived).boxed(),
