@@ -39,25 +39,37 @@ async fn connect(stage: &Stage) -> sqlx::Result<PgConnection> {
 }
 
 /// Those replicas that are not gone, once each of them renews by a session that the server has, and has looked at the
-/// others since the last of them presented its own. By label.
+/// others since the last of them was seen to present its own. By label.
+///
+/// That a session began before a look is not enough: it is presented only after it has begun, and who looked in between
+/// has not seen it.
 async fn settled(stage: &Stage, labels: &[&str]) -> BTreeMap<String, Life> {
     let text = "select r.label, r.incarnation, r.session_pid,
-                       a.state = 'idle' and a.query like '%is_there%'
-                       and a.query_start > (select max(began.backend_start)
-                                              from pg_stat_activity began join reveille_replica p on p.session_pid = began.pid)
+                       (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+                       case when a.state = 'idle' and a.query like '%is_there%'
+                            then (extract(epoch from a.query_start) * 1000000)::bigint end
                   from reveille_replica r join pg_stat_activity a on a.pid = r.session_pid
                  where r.gone_at is null";
     let mut lives = BTreeMap::new();
+    let mut presented_at = None;
     until("everybody to have seen everybody", async || {
         let Ok(mut connection) = connect(stage).await else { return false };
-        let rows: Result<Vec<(String, Uuid, i32, bool)>, _> = sqlx::query_as(text).fetch_all(&mut connection).await;
-        let looked = rows.unwrap_or_default().into_iter().filter(|(_, _, _, looked)| *looked);
-        lives = looked.map(|(label, incarnation, session, _)| (label, Life { incarnation, session })).collect();
-        labels.iter().all(|label| lives.contains_key(*label))
+        let rows: Result<Vec<Look>, _> = sqlx::query_as(text).fetch_all(&mut connection).await;
+        let rows = rows.unwrap_or_default();
+        let seen = rows.iter().map(|look| (look.0.clone(), Life { incarnation: look.1, session: look.2 })).collect();
+        if lives != seen {
+            (lives, presented_at) = (seen, rows.iter().map(|look| look.3).max());
+        }
+        let has_looked = |label: &&str| rows.iter().any(|look| look.0 == **label && look.4 > presented_at);
+        labels.iter().all(has_looked)
     })
     .await;
     lives
 }
+
+/// A replica's label, life and session, the database's time, and when it looked at the others, if it did nothing since;
+/// in microseconds.
+type Look = (String, Uuid, i32, i64, Option<i64>);
 
 fn nobody_was_declared_gone(lives: &BTreeMap<String, Life>) {
     for (label, life) in lives {
