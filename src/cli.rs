@@ -160,15 +160,38 @@ macro_rules! link {
     ($($linked:ident),* $(,)?) => { $(use $linked as _;)* };
 }
 
+/// The heap of a binary: what is held is let go of by another thread than asked for it, which that of glibc is slow at.
+#[cfg(feature = "jemalloc")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! heap {
+    () => {
+        #[global_allocator]
+        static HEAP: $crate::tikv_jemallocator::Jemalloc = $crate::tikv_jemallocator::Jemalloc;
+    };
+}
+
+/// The heap of a binary: the system's.
+#[cfg(not(feature = "jemalloc"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! heap {
+    () => {};
+}
+
 /// The whole of a binary: links crates that bring triggers or tasks, and does what the command line says.
 ///
 /// ```no_run
 /// reveille::main!(reveille_file, reveille_wait);
 /// ```
+///
+/// With the feature `jemalloc`, which is on by default, its heap is jemalloc. A binary that is to have another one turns
+/// the feature off, or has a `main` of its own, as under [`link!`](crate::link).
 #[macro_export]
 macro_rules! main {
     ($($linked:ident),* $(,)?) => {
         $crate::link!($($linked),*);
+        $crate::heap!();
 
         fn main() -> ::std::process::ExitCode {
             $crate::run()

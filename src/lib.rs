@@ -51,6 +51,10 @@ pub use task::{
 #[doc(hidden)]
 pub use inventory;
 
+#[cfg(feature = "jemalloc")]
+#[doc(hidden)]
+pub use tikv_jemallocator;
+
 pub use reveille_command as command;
 pub use reveille_file as file;
 pub use reveille_http as http;
