@@ -11,6 +11,7 @@ mod checks;
 mod firing;
 mod held;
 mod holding;
+mod leasing;
 mod record;
 mod reporting;
 mod share;
@@ -32,11 +33,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::{
-    checks::{Arrival, Checks},
+    checks::Checks,
     firing::Firing,
     holding::Holdings,
-    home::{DatabaseHome, Home, Leases, Unreadable},
-    sharing::Sharing,
+    home::{DatabaseHome, Home},
 };
 use crate::{
     aside::Aside,
@@ -44,16 +44,15 @@ use crate::{
     id::Incarnation,
     kind,
     life::Stop,
-    outage::{Outage, Turn, jittered, turns},
+    outage::Outage,
     presence::{Doubt, Presence, SHORTEST_LEASE},
     store::{
         Reach, Store,
         replica::{Card, Role},
         retention,
-        wake::Topic,
     },
     tally::Tally,
-    upkeep::{POLL, Upkeep},
+    upkeep::Upkeep,
 };
 
 /// How a triggerer runs.
@@ -261,94 +260,5 @@ impl<'a> Life<'a> {
         }
         self.holdings.clean_up_all().await;
         tracing::info!(replica.incarnation = %me, "triggerer {me} left");
-    }
-
-    /// Takes what there is room for, hears what has come for what it holds, and makes sure now and then that the database and we agree on what we hold.
-    async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Arrival>) {
-        let (clock, wake) = (self.store.clock(), self.store.wake());
-        let sharing = Sharing::default();
-        let woken = || {
-            let (waiting, freed) = (wake.on(Topic::Waiting), self.holdings.freed());
-            let cancelled = wake.on(Topic::Cancelled);
-            let doubt = &self.doubt;
-            async move {
-                tokio::select! {
-                    biased;
-                    () = cancelled => drop(doubt.raise()),
-                    () = waiting => {}
-                    () = freed => {}
-                }
-            }
-        };
-        turns("leasing triggers", clock, stop, woken, || self.lease_turn(&sharing, arrived)).await;
-    }
-
-    async fn lease_turn(&self, sharing: &Sharing, arrived: &mpsc::Sender<Arrival>) -> Result<(Turn, Duration)> {
-        if self.presence.is_parked() {
-            return Ok((Turn::Unasked, POLL));
-        }
-        if let Some(asked) = self.doubt.is_due(self.presence.renewals()) {
-            self.agree(arrived).await?;
-            self.doubt.settle(asked);
-        }
-        let pause = sharing::turn(self, sharing).await?;
-        let (room, began) = (self.holdings.room().min(self.reach.rows()), self.store.clock().monotonic());
-        // Until the answer is here, or if it never comes.
-        let raised = self.doubt.raise();
-        let leases = self.home.lease(room, &self.aside).await.inspect_err(|_| self.reach.note(None))?;
-        self.doubt.lower(raised);
-        let full = room > 0 && leases.readable.len() + leases.unreadable.len() == room;
-        if full && room == self.reach.rows() {
-            self.reach.note(Some(self.store.clock().monotonic().saturating_sub(began)));
-        }
-        self.adopt(leases, arrived).await;
-        Ok((if full { Turn::Full } else { Turn::Idle }, pause.min(jittered(POLL))))
-    }
-
-    /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.
-    async fn agree(&self, arrived: &mpsc::Sender<Arrival>) -> Result<()> {
-        let before = self.holdings.fences();
-        let (fences, leases) = self.home.held(&before).await?;
-        let surplus = self.holdings.drop_all_but(fences.into_iter());
-        if surplus > 0 {
-            tracing::info!(triggers = surplus, "dropped {surplus} trigger(s) that are no longer mine");
-        }
-        self.adopt(leases, arrived).await;
-        Ok(())
-    }
-
-    async fn adopt(&self, leases: Leases, arrived: &mpsc::Sender<Arrival>) {
-        for unreadable in &leases.unreadable {
-            let task = unreadable.fence.task;
-            tracing::warn!(task.id = %task, "set the trigger of task {task} aside for others: {}", unreadable.error.chain());
-            self.aside.set(task, &unreadable.kinds);
-        }
-        if !leases.unreadable.is_empty() {
-            let back: Vec<_> = leases.unreadable.iter().map(Unreadable::given_back).collect();
-            match self.home.release(&back).await {
-                Ok(released) if released == back.len() => {}
-                // They are mine until they are found to be, and held by nobody.
-                Ok(_) => drop(self.doubt.raise()),
-                Err(error) => {
-                    self.doubt.raise();
-                    tracing::debug!("will give them back when the database and we agree again: {}", error.chain());
-                }
-            }
-        }
-        let news = leases.news.into_iter().filter(|(fence, came)| self.holdings.tell(*fence, Arc::clone(came)));
-        let news: Vec<Arrival> = news.map(|(fence, _)| Arrival::News(fence)).collect();
-        self.settings.tally.leased(leases.readable.len());
-        let leased = leases.readable.into_iter().map(|leased| {
-            let fence = leased.fence;
-            self.holdings.hold(leased);
-            Arrival::Leased(fence)
-        });
-        for arrival in leased.chain(news) {
-            // Closed only once the checks have stopped; the hand-over then covers it.
-            if arrived.send(arrival).await.is_err() {
-                break;
-            }
-        }
-        self.presence.set_running(self.holdings.len());
     }
 }

@@ -309,17 +309,7 @@ mod tests {
     use super::{super::held::STAYS, *};
 
     fn leased(fence: Fence) -> Leased {
-        Leased {
-            fence,
-            trigger: Box::new(Timer::after(Duration::ZERO)),
-            since: 0,
-            wake_at: 0,
-            inherited: false,
-            deadline_at: None,
-            error_budget: None,
-            shared: None,
-            arrived: Arrived::default(),
-        }
+        Leased::new(fence, Box::new(Timer::after(Duration::ZERO)))
     }
 
     #[tokio::test]

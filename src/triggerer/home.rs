@@ -28,6 +28,9 @@ use crate::{
     vault::Purpose,
 };
 
+/// How many leases are read at a time: what takes a millisecond.
+const LOT: usize = 100;
+
 /// A trigger that this replica may run.
 #[derive(Debug)]
 pub struct Leased {
@@ -51,10 +54,56 @@ pub struct Leased {
     pub arrived: Arrived,
 }
 
+impl Leased {
+    /// One that has begun to wait, as if at the epoch, with nothing said of how.
+    pub(super) fn new(fence: Fence, trigger: Box<dyn Trigger>) -> Self {
+        Self {
+            fence,
+            trigger,
+            since: 0,
+            wake_at: 0,
+            inherited: false,
+            deadline_at: None,
+            error_budget: None,
+            shared: None,
+            arrived: Arrived::default(),
+        }
+    }
+}
+
 /// A spec as it is stored, opened: equal triggers have equal ones.
 pub type Spec = Arc<[u8]>;
 
-/// What leasing answers with.
+/// What leasing answers with, not read yet: the next can be asked for meanwhile.
+pub struct Taken<'a> {
+    /// How many triggers were leased.
+    pub count: usize,
+    lots: Box<dyn Iterator<Item = Leases> + Send + 'a>,
+}
+
+impl<'a> Taken<'a> {
+    /// What is read so, a lot at a time.
+    pub fn new(count: usize, lots: impl Iterator<Item = Leases> + Send + 'a) -> Self {
+        Self { count, lots: Box::new(lots) }
+    }
+}
+
+impl Iterator for Taken<'_> {
+    type Item = Leases;
+
+    /// Opens and decodes a lot.
+    fn next(&mut self) -> Option<Leases> {
+        self.lots.next()
+    }
+}
+
+impl Default for Taken<'_> {
+    fn default() -> Self {
+        Self::new(0, std::iter::empty())
+    }
+}
+
+/// What is leased, or held, read.
 #[derive(Debug, Default)]
 pub struct Leases {
     /// What can be run.
@@ -102,7 +151,7 @@ pub struct Undoing {
 #[async_trait]
 pub trait Home: fmt::Debug + Send + Sync {
     /// Leases up to `limit` triggers, none of those set aside, and tells what has come for those that I hold.
-    async fn lease(&self, limit: usize, aside: &Aside) -> Result<Leases>;
+    async fn lease<'a>(&'a self, limit: usize, aside: &Aside) -> Result<Taken<'a>>;
     /// How much could be leased now, counted up to about `most`.
     async fn free(&self, most: usize, aside: &Aside) -> Result<usize>;
     /// Those whom I share with, and what there is to share; none while there is nobody else.
@@ -186,7 +235,7 @@ impl DatabaseHome {
         Ok(self.store.open_arrived(came)?.into())
     }
 
-    fn read(&self, leases: Vec<Lease>) -> Leases {
+    fn read(&self, leases: impl IntoIterator<Item = Lease>) -> Leases {
         let mut read = Leases::default();
         for lease in leases {
             let opened = self.open_to_check(lease.spec, lease.since);
@@ -216,7 +265,7 @@ impl DatabaseHome {
 
 #[async_trait]
 impl Home for DatabaseHome {
-    async fn lease(&self, limit: usize, aside: &Aside) -> Result<Leases> {
+    async fn lease<'a>(&'a self, limit: usize, aside: &Aside) -> Result<Taken<'a>> {
         let (leases, news) = within("leasing triggers", async {
             let mut tx = self.store.begin().await?;
             let news = arrival::news(&mut tx.db(), self.me).await?;
@@ -230,7 +279,13 @@ impl Home for DatabaseHome {
             Ok((leases, news))
         })
         .await?;
-        Ok(Leases { news: self.read_news(news), ..self.read(leases) })
+        let (count, mut leases) = (leases.len(), leases.into_iter());
+        let news = std::iter::once_with(|| Leases { news: self.read_news(news), ..Leases::default() });
+        let lots = std::iter::from_fn(move || {
+            let lot = self.read(leases.by_ref().take(LOT));
+            (!lot.readable.is_empty() || !lot.unreadable.is_empty()).then_some(lot)
+        });
+        Ok(Taken::new(count, lots.chain(news)))
     }
 
     async fn free(&self, most: usize, aside: &Aside) -> Result<usize> {

@@ -10,14 +10,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use reveille_trigger::{Arrived, Config, Event, Receipt, Trigger};
+use reveille_trigger::{Config, Event, Receipt, Trigger};
 use tokio::sync::mpsc;
 
 use super::{
     checks::{Finding, What},
     firing::Firing,
     holding::Holdings,
-    home::{Home, Leased, Leases, Undoing},
+    home::{Home, Leased, Leases, Taken, Undoing},
     share::Fleet,
 };
 use crate::{
@@ -67,17 +67,7 @@ impl Rig {
     /// Holds a trigger.
     pub fn hold(&self, trigger: Box<dyn Trigger>) -> Fence {
         let fence = Fence { task: TaskId::mint(), generation: 1 };
-        self.holdings.hold(Leased {
-            fence,
-            trigger,
-            since: 0,
-            wake_at: 0,
-            inherited: false,
-            deadline_at: None,
-            error_budget: None,
-            shared: None,
-            arrived: Arrived::default(),
-        });
+        self.holdings.hold(Leased::new(fence, trigger));
         fence
     }
 
@@ -119,8 +109,8 @@ struct Nowhere {
 
 #[async_trait]
 impl Home for Nowhere {
-    async fn lease(&self, _: usize, _: &Aside) -> Result<Leases> {
-        Ok(Leases::default())
+    async fn lease<'a>(&'a self, _: usize, _: &Aside) -> Result<Taken<'a>> {
+        Ok(Taken::default())
     }
 
     async fn free(&self, _: usize, _: &Aside) -> Result<usize> {

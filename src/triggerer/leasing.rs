@@ -1,0 +1,285 @@
+//! The leasing loop: what there is room for, what has come for what is held, and whether the database and we agree.
+//!
+//! Looking takes the database about as long as reading what it found takes us, so that both go on at once: a full lot is
+//! read while the next look is under way. The database knows of it as ours meanwhile; what is compared with what we run,
+//! or outlasts an outage, is read before.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Life,
+    checks::Arrival,
+    home::{Leases, Taken, Unreadable},
+    sharing::{self, Sharing},
+};
+use crate::{
+    error::Result,
+    outage::{Turn, jittered, turns},
+    presence::Asked,
+    store::wake::Topic,
+    upkeep::POLL,
+};
+
+impl Life<'_> {
+    /// Takes what there is room for, hears what has come for what it holds, and makes sure now and then that the database and we agree on what we hold.
+    pub(super) async fn lease(&self, stop: &CancellationToken, arrived: &mpsc::Sender<Arrival>) {
+        let (clock, wake) = (self.store.clock(), self.store.wake());
+        let (sharing, unread) = (Sharing::default(), Mutex::default());
+        let woken = || {
+            let (waiting, freed) = (wake.on(Topic::Waiting), self.holdings.freed());
+            let cancelled = wake.on(Topic::Cancelled);
+            let doubt = &self.doubt;
+            async move {
+                tokio::select! {
+                    biased;
+                    () = cancelled => drop(doubt.raise()),
+                    () = waiting => {}
+                    () = freed => {}
+                }
+            }
+        };
+        turns("leasing triggers", clock, stop, woken, || self.lease_turn(&sharing, &unread, arrived)).await;
+    }
+
+    /// One look. What a full one brought is read while the next is under way.
+    async fn lease_turn<'home>(
+        &'home self,
+        sharing: &Sharing,
+        unread: &Mutex<Taken<'home>>,
+        arrived: &mpsc::Sender<Arrival>,
+    ) -> Result<(Turn, Duration)> {
+        let mut last = std::mem::take(&mut *unread.lock().expect("nothing panics while it is held"));
+        if self.presence.is_parked() {
+            self.adopt_all(last, arrived).await;
+            return Ok((Turn::Unasked, POLL));
+        }
+        let asked = self.doubt.is_due(self.presence.renewals());
+        if asked.is_some() {
+            self.adopt_all(std::mem::take(&mut last), arrived).await;
+        }
+        let pause = match self.look_around(asked, sharing, arrived).await {
+            Ok(pause) => pause,
+            Err(error) => {
+                self.adopt_all(last, arrived).await;
+                return Err(error);
+            }
+        };
+        let room = self.holdings.room().saturating_sub(last.count).min(self.reach.rows());
+        let (taken, ()) = tokio::join!(self.take(room), self.adopt_all(last, arrived));
+        let taken = taken?;
+        if room > 0 && taken.count == room {
+            *unread.lock().expect("nothing panics while it is held") = taken;
+            return Ok((Turn::Full, Duration::ZERO));
+        }
+        self.adopt_all(taken, arrived).await;
+        Ok((Turn::Idle, pause.min(jittered(POLL))))
+    }
+
+    /// Makes sure that the database and we agree, if that was asked for, and looks at the others, if it is time to.
+    async fn look_around(
+        &self,
+        asked: Option<Asked>,
+        sharing: &Sharing,
+        arrived: &mpsc::Sender<Arrival>,
+    ) -> Result<Duration> {
+        if let Some(asked) = asked {
+            self.agree(arrived).await?;
+            self.doubt.settle(asked);
+        }
+        sharing::turn(self, sharing).await
+    }
+
+    async fn take(&self, room: usize) -> Result<Taken<'_>> {
+        let began = self.store.clock().monotonic();
+        // Until the answer is here, or if it never comes.
+        let raised = self.doubt.raise();
+        let taken = self.home.lease(room, &self.aside).await.inspect_err(|_| self.reach.note(None))?;
+        self.doubt.lower(raised);
+        if room > 0 && taken.count == room && room == self.reach.rows() {
+            self.reach.note(Some(self.store.clock().monotonic().saturating_sub(began)));
+        }
+        Ok(taken)
+    }
+
+    /// Adopts what the database says is ours and we don't run, and drops what we run and is not ours.
+    async fn agree(&self, arrived: &mpsc::Sender<Arrival>) -> Result<()> {
+        let before = self.holdings.fences();
+        let (fences, leases) = self.home.held(&before).await?;
+        let surplus = self.holdings.drop_all_but(fences.into_iter());
+        if surplus > 0 {
+            tracing::info!(triggers = surplus, "dropped {surplus} trigger(s) that are no longer mine");
+        }
+        self.adopt(leases, arrived).await;
+        Ok(())
+    }
+
+    /// A lot at a time, so that whatever is done beside it is not kept waiting.
+    async fn adopt_all(&self, taken: Taken<'_>, arrived: &mpsc::Sender<Arrival>) {
+        for leases in taken {
+            self.adopt(leases, arrived).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn adopt(&self, leases: Leases, arrived: &mpsc::Sender<Arrival>) {
+        for unreadable in &leases.unreadable {
+            let task = unreadable.fence.task;
+            tracing::warn!(task.id = %task, "set the trigger of task {task} aside for others: {}", unreadable.error.chain());
+            self.aside.set(task, &unreadable.kinds);
+        }
+        if !leases.unreadable.is_empty() {
+            let back: Vec<_> = leases.unreadable.iter().map(Unreadable::given_back).collect();
+            match self.home.release(&back).await {
+                Ok(released) if released == back.len() => {}
+                // They are mine until they are found to be, and held by nobody.
+                Ok(_) => drop(self.doubt.raise()),
+                Err(error) => {
+                    self.doubt.raise();
+                    tracing::debug!("will give them back when the database and we agree again: {}", error.chain());
+                }
+            }
+        }
+        let news = leases.news.into_iter().filter(|(fence, came)| self.holdings.tell(*fence, Arc::clone(came)));
+        let news: Vec<Arrival> = news.map(|(fence, _)| Arrival::News(fence)).collect();
+        self.settings.tally.leased(leases.readable.len());
+        let leased = leases.readable.into_iter().map(|leased| {
+            let fence = leased.fence;
+            self.holdings.hold(leased);
+            Arrival::Leased(fence)
+        });
+        for arrival in leased.chain(news) {
+            // Closed only once the checks have stopped; the hand-over then covers it.
+            if arrived.send(arrival).await.is_err() {
+                break;
+            }
+        }
+        self.presence.set_running(self.holdings.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashSet, VecDeque};
+
+    use async_trait::async_trait;
+    use reveille_trigger::Receipt;
+    use reveille_wait::Timer;
+
+    use super::*;
+    use crate::{
+        aside::Aside,
+        error::Error,
+        id::{Fence, Incarnation, TaskId},
+        presence::Presence,
+        store::{
+            Url, Verdict,
+            check::Report,
+            event::Firing,
+            replica::{Card, Role},
+            scratch::Scratch,
+            trigger::Release,
+            undo::Undone,
+        },
+        triggerer::{
+            Settings,
+            home::{Home, Leased, Undoing},
+            share::Fleet,
+        },
+    };
+
+    /// Answers each look with as many triggers as it is told to, or not at all, and knows what each had room for.
+    #[derive(Debug, Default)]
+    struct Told {
+        answers: Mutex<VecDeque<Option<usize>>>,
+        rooms: Mutex<Vec<usize>>,
+    }
+
+    #[async_trait]
+    impl Home for Told {
+        async fn lease<'a>(&'a self, limit: usize, _: &Aside) -> Result<Taken<'a>> {
+            self.rooms.lock().unwrap().push(limit);
+            let Some(count) = self.answers.lock().unwrap().pop_front().unwrap() else {
+                return Err(Error::Outage { doing: "leasing", source: "gone".into() });
+            };
+            let lease = || Leased::new(Fence { task: TaskId::mint(), generation: 1 }, Box::new(Timer::after(POLL)));
+            let lot =
+                move || Leases { readable: std::iter::repeat_with(lease).take(count).collect(), ..Leases::default() };
+            Ok(Taken::new(count, std::iter::once_with(lot)))
+        }
+
+        async fn free(&self, _: usize, _: &Aside) -> Result<usize> {
+            Ok(0)
+        }
+
+        async fn fleet(&self, _: &Aside) -> Result<Option<Fleet>> {
+            Ok(None)
+        }
+
+        async fn held(&self, running: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)> {
+            Ok((running.iter().copied().collect(), Leases::default()))
+        }
+
+        async fn fire(&self, _: Vec<Firing>) -> Result<Vec<Receipt>> {
+            unreachable!("nothing is fired")
+        }
+
+        async fn fail(&self, _: Vec<Verdict>) -> Result<()> {
+            unreachable!("nothing fails")
+        }
+
+        async fn release(&self, _: &[Release]) -> Result<usize> {
+            unreachable!("nothing is given back")
+        }
+
+        async fn report(&self, _: &[Report]) -> Result<()> {
+            unreachable!("nothing is checked")
+        }
+
+        async fn cancelled(&self, _: usize) -> Result<Vec<Undoing>> {
+            unreachable!("nothing is cancelled")
+        }
+
+        async fn undone(&self, _: Fence, _: Undone) -> Result<()> {
+            unreachable!("nothing is cancelled")
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_read_yet_is_run_though_the_next_look_fails_and_counts_before() {
+        let scratch = Scratch::make(&Url::Sqlite("near".into()), "reveille_leasing").await.unwrap();
+        let store = scratch.open().await.unwrap();
+        let settings = Settings { capacity: 5, ..Settings::default() };
+        let card = Card {
+            incarnation: Incarnation::mint(),
+            role: Role::Triggerer,
+            label: "leasing".to_owned(),
+            lease: settings.lease,
+            capacity: 5,
+            kinds: Vec::new(),
+            queues: None,
+        };
+        let presence = Presence::join(&store, card, settings.lease).await.unwrap();
+        let mut life = Life::new(&store, &settings, presence);
+        let told = Arc::new(Told { answers: Mutex::new([Some(5), None, Some(0)].into()), ..Told::default() });
+        life.home = Arc::<Told>::clone(&told);
+        let (sharing, unread) = (Sharing::default(), Mutex::default());
+        let (arrived, arrivals) = mpsc::channel(9);
+
+        let (turn, _) = life.lease_turn(&sharing, &unread, &arrived).await.unwrap();
+        assert!(matches!(turn, Turn::Full) && life.holdings.fences().is_empty());
+        assert!(life.lease_turn(&sharing, &unread, &arrived).await.is_err());
+        assert_eq!((life.holdings.fences().len(), arrivals.len()), (5, 5));
+        let (turn, _) = life.lease_turn(&sharing, &unread, &arrived).await.unwrap();
+        assert!(matches!(turn, Turn::Idle) && life.holdings.fences().len() == 5);
+        assert_eq!(*told.rooms.lock().unwrap(), [5, 0, 0]);
+        drop(unread);
+        life.leave().await;
+        scratch.remove().await.unwrap();
+    }
+}
