@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -85,11 +85,13 @@ impl Attempts {
         };
         let tokens: Vec<_> = runs.iter().map(|(cancelled, _)| cancelled.clone()).collect();
         let answers = self.answers(&*handler, steps, &tokens).await;
-        let settling = runs
+        // Side by side, as one may wait here.
+        let mut settling: FuturesUnordered<_> = runs
             .into_iter()
             .zip(answers)
-            .map(|((cancelled, claimed), answer)| self.settle(&*handler, claimed, cancelled, answer));
-        futures::future::join_all(settling).await;
+            .map(|((cancelled, claimed), answer)| self.settle(&*handler, claimed, cancelled, answer))
+            .collect();
+        while settling.next().await.is_some() {}
     }
 
     fn context(&self, claimed: &Claimed, cancelled: &CancellationToken) -> TaskContext {
@@ -123,7 +125,8 @@ impl Attempts {
                     return self.end(&claimed, outcome).await;
                 }
             };
-            match slot::wait(self, &mut claimed, &cancelled, &deferral, &step).await {
+            // On the heap: most attempts never wait here.
+            match Box::pin(slot::wait(self, &mut claimed, &cancelled, &deferral, &step)).await {
                 slot::Waited::Over(next) => {
                     let cx = self.context(&claimed, &cancelled);
                     answer = self.answers(handler, vec![(next, cx)], std::slice::from_ref(&cancelled)).await.remove(0);

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
 use futures::{FutureExt, future::join_all};
 use reveille_trigger::{Context, Error, Key, Memory, Receipt, Spacing, Timestamp, Trigger, Wait, pace::jittered};
-use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::Value;
+use serde::{
+    Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 
 /// Triggers by the names that their spec gives them.
 pub(crate) type Named = BTreeMap<String, Box<dyn Trigger>>;
@@ -60,12 +63,27 @@ pub(crate) fn come(trigger: &dyn Trigger, cx: &Context) -> usize {
 
 /// Reads them, and says of one that does not read which it is.
 pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> {
-    let written = BTreeMap::<String, Value>::deserialize(deserializer)?;
-    let read = |(name, spec)| match Deserialize::deserialize(spec) {
-        Ok(trigger) => Ok((name, trigger)),
-        Err(error) => Err(D::Error::custom(format_args!("{name}: {error}"))),
-    };
-    written.into_iter().map(read).collect()
+    struct Inside;
+
+    impl<'de> Visitor<'de> for Inside {
+        type Value = Named;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut written: M) -> Result<Named, M::Error> {
+            let mut named = Named::new();
+            while let Some(name) = written.next_key::<String>()? {
+                let read = written.next_value();
+                let trigger = read.map_err(|error| M::Error::custom(format_args!("{name}: {error}")))?;
+                named.insert(name, trigger);
+            }
+            Ok(named)
+        }
+    }
+
+    deserializer.deserialize_map(Inside)
 }
 
 /// Refuses names that nobody could use, and what can never work inside.
