@@ -68,11 +68,12 @@ fn collect(trigger: &dyn Trigger, kinds: &mut BTreeSet<&'static str>) {
 /// # Errors
 /// [`Error::UnknownKind`] or [`Error::BadSpec`].
 pub fn join(spec: &[u8]) -> Result<Box<dyn Trigger>> {
+    kinds()?;
     let read = serde_json::from_slice::<Box<dyn Trigger>>(spec).ok();
     if let Some(trigger) = read.filter(|trigger| trigger.validate().is_ok()) {
         return Ok(trigger);
     }
-    // Read again, a layer at a time, to say what is wrong with it.
+    // Read again, to say what is wrong with it.
     parse(serde_json::from_slice(spec).map_err(|error| Error::json("the spec", &error))?)
 }
 
@@ -180,6 +181,23 @@ mod tests {
         assert_eq!((again.kinds, again.spec), (kinds.clone(), spec));
         assert!(has_whole(&["all", "any", "http", "not_before", "signal", "timer", "other"], &kinds));
         assert!(!has_whole(&["all", "any", "not_before", "signal", "timer"], &kinds));
+    }
+
+    #[test]
+    fn as_deep_as_json_is_read_a_spec_fits_on_the_stack_of_a_thread() {
+        let around = |before: &str, levels| {
+            let spec = before.repeat(levels) + r#"{"timer":{"after":"1s"}}"# + &"}}".repeat(levels);
+            join(spec.as_bytes())
+        };
+        for before in [
+            r#"{"any":{"x":"#,
+            r#"{"all":{"x":"#,
+            r#"{"not_before":{"after":"1s","of":"#,
+            r#"{"absent":{"after":"1s","of":"#,
+        ] {
+            assert!(around(before, 62).is_ok(), "{before}");
+            assert!(around(before, 80).is_err(), "{before}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The leasing loop: what there is room for, what has come for what is held, and whether the database and we agree.
 //!
 //! Looking takes the database about as long as reading what it found takes us, so that both go on at once: a full lot is
-//! read while the next look is under way. The database knows of it as ours meanwhile; what is compared with what we run,
-//! or outlasts an outage, is read before.
+//! read while the next look is under way. The database knows of it as ours meanwhile. It is read before anything else is
+//! asked, and at once if that look fails: what we hold is run, outage or not.
 
 use std::{
     sync::{Arc, Mutex},
@@ -54,22 +54,20 @@ impl Life<'_> {
         unread: &Mutex<Taken<'home>>,
         arrived: &mpsc::Sender<Arrival>,
     ) -> Result<(Turn, Duration)> {
-        let mut last = std::mem::take(&mut *unread.lock().expect("nothing panics while it is held"));
+        let take_unread = || std::mem::take(&mut *unread.lock().expect("nothing panics while it is held"));
         if self.presence.is_parked() {
-            self.adopt_all(last, arrived).await;
+            self.adopt_all(take_unread(), arrived).await;
             return Ok((Turn::Unasked, POLL));
         }
-        let asked = self.doubt.is_due(self.presence.renewals());
-        if asked.is_some() {
-            self.adopt_all(std::mem::take(&mut last), arrived).await;
+        let renewals = self.presence.renewals();
+        let asked = self.doubt.is_due(renewals);
+        // Nothing stays unread while the database is asked for anything but more.
+        let is_the_last = self.holdings.room() <= unread.lock().expect("nothing panics while it is held").count;
+        if asked.is_some() || sharing.is_due(renewals) || is_the_last {
+            self.adopt_all(take_unread(), arrived).await;
         }
-        let pause = match self.look_around(asked, sharing, arrived).await {
-            Ok(pause) => pause,
-            Err(error) => {
-                self.adopt_all(last, arrived).await;
-                return Err(error);
-            }
-        };
+        let pause = self.look_around(asked, sharing, arrived).await?;
+        let last = take_unread();
         let room = self.holdings.room().saturating_sub(last.count).min(self.reach.rows());
         let (taken, ()) = tokio::join!(self.take(room), self.adopt_all(last, arrived));
         let taken = taken?;
@@ -178,7 +176,7 @@ mod tests {
         id::{Fence, Incarnation, TaskId},
         presence::Presence,
         store::{
-            Url, Verdict,
+            BATCH, Url, Verdict,
             check::Report,
             event::Firing,
             replica::{Card, Role},
@@ -254,30 +252,30 @@ mod tests {
     async fn what_is_not_read_yet_is_run_though_the_next_look_fails_and_counts_before() {
         let scratch = Scratch::make(&Url::Sqlite("near".into()), "reveille_leasing").await.unwrap();
         let store = scratch.open().await.unwrap();
-        let settings = Settings { capacity: 5, ..Settings::default() };
+        let settings = Settings { capacity: BATCH + 5, ..Settings::default() };
         let card = Card {
             incarnation: Incarnation::mint(),
             role: Role::Triggerer,
             label: "leasing".to_owned(),
             lease: settings.lease,
-            capacity: 5,
+            capacity: i32::MAX,
             kinds: Vec::new(),
             queues: None,
         };
         let presence = Presence::join(&store, card, settings.lease).await.unwrap();
         let mut life = Life::new(&store, &settings, presence);
-        let told = Arc::new(Told { answers: Mutex::new([Some(5), None, Some(0)].into()), ..Told::default() });
+        let told = Arc::new(Told { answers: Mutex::new([Some(BATCH), None, Some(0)].into()), ..Told::default() });
         life.home = Arc::<Told>::clone(&told);
         let (sharing, unread) = (Sharing::default(), Mutex::default());
-        let (arrived, arrivals) = mpsc::channel(9);
+        let (arrived, arrivals) = mpsc::channel(BATCH);
 
         let (turn, _) = life.lease_turn(&sharing, &unread, &arrived).await.unwrap();
         assert!(matches!(turn, Turn::Full) && life.holdings.fences().is_empty());
         assert!(life.lease_turn(&sharing, &unread, &arrived).await.is_err());
-        assert_eq!((life.holdings.fences().len(), arrivals.len()), (5, 5));
+        assert_eq!((life.holdings.fences().len(), arrivals.len()), (BATCH, BATCH));
         let (turn, _) = life.lease_turn(&sharing, &unread, &arrived).await.unwrap();
-        assert!(matches!(turn, Turn::Idle) && life.holdings.fences().len() == 5);
-        assert_eq!(*told.rooms.lock().unwrap(), [5, 0, 0]);
+        assert!(matches!(turn, Turn::Idle) && life.holdings.fences().len() == BATCH);
+        assert_eq!(*told.rooms.lock().unwrap(), [BATCH, 5, 5]);
         drop(unread);
         life.leave().await;
         scratch.remove().await.unwrap();

@@ -32,6 +32,11 @@ struct Known {
 }
 
 impl Sharing {
+    /// Whether a look is due after so many renewals.
+    pub(super) fn is_due(&self, renewals: i64) -> bool {
+        self.known().renewals != Some(renewals)
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().expect("nothing panics while it is held")
     }
@@ -41,11 +46,7 @@ impl Sharing {
 /// nothing to lease.
 pub(super) async fn turn(life: &Life<'_>, sharing: &Sharing) -> Result<Duration> {
     let (clock, renewals) = (life.store.clock(), life.presence.renewals());
-    let (looked_at, next) = {
-        let known = sharing.known();
-        (known.renewals, known.next)
-    };
-    let has_renewed = looked_at != Some(renewals);
+    let (has_renewed, next) = (sharing.is_due(renewals), sharing.known().next);
     let began = clock.monotonic();
     if !has_renewed {
         if !life.holdings.has_used_its_share() {

@@ -29,6 +29,7 @@ pub struct Absent {
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional"
     )]
     after: Option<Duration>,
+    #[serde(deserialize_with = "inside::read_one")]
     of: Box<dyn Trigger>,
     #[serde(default, skip_serializing_if = "Otherwise::is_default")]
     otherwise: Otherwise,

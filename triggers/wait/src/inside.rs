@@ -2,17 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
 use futures::{FutureExt, future::join_all};
 use reveille_trigger::{Context, Error, Key, Memory, Receipt, Spacing, Timestamp, Trigger, Wait, pace::jittered};
-use serde::{
-    Deserializer,
-    de::{Error as _, MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 
 /// Triggers by the names that their spec gives them.
 pub(crate) type Named = BTreeMap<String, Box<dyn Trigger>>;
@@ -61,29 +58,20 @@ pub(crate) fn come(trigger: &dyn Trigger, cx: &Context) -> usize {
     keys.iter().filter(|key| cx.arrived(key).is_some()).count()
 }
 
-/// Reads them, and says of one that does not read which it is.
+/// Reads one by way of a value: read straight through what is around it, each layer would take more stack than the last, and
+/// a few dozen more than a thread has.
+pub(crate) fn read_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<dyn Trigger>, D::Error> {
+    Deserialize::deserialize(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads them so, and says of one that does not read which it is.
 pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> {
-    struct Inside;
-
-    impl<'de> Visitor<'de> for Inside {
-        type Value = Named;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a map")
-        }
-
-        fn visit_map<M: MapAccess<'de>>(self, mut written: M) -> Result<Named, M::Error> {
-            let mut named = Named::new();
-            while let Some(name) = written.next_key::<String>()? {
-                let read = written.next_value();
-                let trigger = read.map_err(|error| M::Error::custom(format_args!("{name}: {error}")))?;
-                named.insert(name, trigger);
-            }
-            Ok(named)
-        }
-    }
-
-    deserializer.deserialize_map(Inside)
+    let written = BTreeMap::<String, Value>::deserialize(deserializer)?;
+    let read = |(name, spec)| match Deserialize::deserialize(spec) {
+        Ok(trigger) => Ok((name, trigger)),
+        Err(error) => Err(D::Error::custom(format_args!("{name}: {error}"))),
+    };
+    written.into_iter().map(read).collect()
 }
 
 /// Refuses names that nobody could use, and what can never work inside.

@@ -27,6 +27,7 @@ pub struct NotBefore {
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional"
     )]
     after: Option<Duration>,
+    #[serde(deserialize_with = "inside::read_one")]
     of: Box<dyn Trigger>,
 }
 
