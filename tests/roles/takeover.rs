@@ -55,6 +55,7 @@ async fn settled(stage: &Stage, labels: &[&str]) -> BTreeMap<String, Life> {
     until("everybody to have seen everybody", async || {
         let Ok(mut connection) = connect(stage).await else { return false };
         let rows: Result<Vec<Look>, _> = sqlx::query_as(text).fetch_all(&mut connection).await;
+        // The server may be on its way down or up.
         let rows = rows.unwrap_or_default();
         let seen = rows.iter().map(|look| (look.0.clone(), Life { incarnation: look.1, session: look.2 })).collect();
         if lives != seen {
