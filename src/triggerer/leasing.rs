@@ -186,22 +186,27 @@ mod tests {
         },
         triggerer::{
             Settings,
+            holding::Holdings,
             home::{Home, Leased, Undoing},
             share::Fleet,
         },
     };
 
-    /// Answers each look with as many triggers as it is told to, or not at all, and knows what each had room for.
-    #[derive(Debug, Default)]
+    /// Answers each look with as many triggers as it is told to, or not at all, and knows what each had room for, and how
+    /// many were held by then.
+    #[derive(Debug)]
     struct Told {
         answers: Mutex<VecDeque<Option<usize>>>,
-        rooms: Mutex<Vec<usize>>,
+        holdings: Arc<Holdings>,
+        asked: Mutex<Vec<(usize, usize)>>,
+        /// How many were run each time that it was compared what is held.
+        compared: Mutex<Vec<usize>>,
     }
 
     #[async_trait]
     impl Home for Told {
         async fn lease<'a>(&'a self, limit: usize, _: &Aside) -> Result<Taken<'a>> {
-            self.rooms.lock().unwrap().push(limit);
+            self.asked.lock().unwrap().push((limit, self.holdings.len()));
             let Some(count) = self.answers.lock().unwrap().pop_front().unwrap() else {
                 return Err(Error::Outage { doing: "leasing", source: "gone".into() });
             };
@@ -220,6 +225,7 @@ mod tests {
         }
 
         async fn held(&self, running: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)> {
+            self.compared.lock().unwrap().push(running.len());
             Ok((running.iter().copied().collect(), Leases::default()))
         }
 
@@ -249,10 +255,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_read_yet_is_run_though_the_next_look_fails_and_counts_before() {
+    async fn a_lot_is_read_beside_the_next_look_even_if_that_fails_and_before_anything_else() {
         let scratch = Scratch::make(&Url::Sqlite("near".into()), "reveille_leasing").await.unwrap();
         let store = scratch.open().await.unwrap();
-        let settings = Settings { capacity: BATCH + 5, ..Settings::default() };
+        // It renews once as it joins, and then not before this is over.
+        let settings =
+            Settings { capacity: 4 * BATCH + BATCH / 2, lease: Duration::from_mins(10), ..Settings::default() };
         let card = Card {
             incarnation: Incarnation::mint(),
             role: Role::Triggerer,
@@ -263,19 +271,52 @@ mod tests {
             queues: None,
         };
         let presence = Presence::join(&store, card, settings.lease).await.unwrap();
+        let renewed = async {
+            while presence.renewals() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), renewed).await.unwrap();
         let mut life = Life::new(&store, &settings, presence);
-        let told = Arc::new(Told { answers: Mutex::new([Some(BATCH), None, Some(0)].into()), ..Told::default() });
+        let half = BATCH / 2;
+        let told = Arc::new(Told {
+            answers: Mutex::new([Some(BATCH), None, Some(BATCH), Some(BATCH), Some(BATCH), Some(half), Some(0)].into()),
+            holdings: Arc::clone(&life.holdings),
+            asked: Mutex::default(),
+            compared: Mutex::default(),
+        });
         life.home = Arc::<Told>::clone(&told);
-        let (sharing, unread) = (Sharing::default(), Mutex::default());
-        let (arrived, arrivals) = mpsc::channel(BATCH);
+        let (sharing, not_looked, unread) = (Sharing::default(), Sharing::default(), Mutex::default());
+        let (arrived, arrivals) = mpsc::channel(settings.capacity);
 
-        let (turn, _) = life.lease_turn(&sharing, &unread, &arrived).await.unwrap();
-        assert!(matches!(turn, Turn::Full) && life.holdings.fences().is_empty());
-        assert!(life.lease_turn(&sharing, &unread, &arrived).await.is_err());
-        assert_eq!((life.holdings.fences().len(), arrivals.len()), (BATCH, BATCH));
-        let (turn, _) = life.lease_turn(&sharing, &unread, &arrived).await.unwrap();
-        assert!(matches!(turn, Turn::Idle) && life.holdings.fences().len() == BATCH);
-        assert_eq!(*told.rooms.lock().unwrap(), [BATCH, 5, 5]);
+        let mut turns = Vec::new();
+        let looks = [&sharing, &sharing, &sharing, &sharing, &not_looked, &not_looked, &not_looked];
+        for (number, sharing) in looks.into_iter().enumerate() {
+            if number == 3 {
+                life.doubt.raise();
+            }
+            turns.push(life.lease_turn(sharing, &unread, &arrived).await.ok().map(|(turn, _)| turn));
+        }
+        let full = |turn: &Option<Turn>| matches!(turn, Some(Turn::Full));
+        assert!(full(&turns[0]) && turns[1].is_none() && turns[2..6].iter().all(full));
+        assert!(matches!(turns[6], Some(Turn::Idle)));
+        let asked = [
+            (BATCH, 0),
+            // Fails beside the first lot.
+            (BATCH, 0),
+            // Twice in doubt: it is compared what is held.
+            (BATCH, BATCH),
+            (BATCH, 2 * BATCH),
+            // After a look at the others.
+            (BATCH, 3 * BATCH),
+            // Room is counted without what is not read yet.
+            (half, 3 * BATCH),
+            // After a lot that took up the room.
+            (0, settings.capacity),
+        ];
+        assert_eq!(*told.asked.lock().unwrap(), asked);
+        assert_eq!(*told.compared.lock().unwrap(), [BATCH, 2 * BATCH]);
+        assert_eq!((life.holdings.len(), arrivals.len()), (settings.capacity, settings.capacity));
         drop(unread);
         life.leave().await;
         scratch.remove().await.unwrap();
