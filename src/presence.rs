@@ -64,6 +64,13 @@ pub(crate) struct Asked {
     raised: u64,
 }
 
+impl Asked {
+    /// Whether no answer was lost: it is only that many renewals have passed.
+    pub(crate) fn is_routine(self) -> bool {
+        self.raised == 0
+    }
+}
+
 impl Doubt {
     /// Answers what takes it back.
     pub(crate) fn raise(&self) -> u64 {

@@ -156,6 +156,8 @@ pub trait Home: fmt::Debug + Send + Sync {
     async fn free(&self, most: usize, aside: &Aside) -> Result<usize>;
     /// Those whom I share with, and what there is to share; none while there is nobody else.
     async fn fleet(&self, aside: &Aside) -> Result<Option<Fleet>>;
+    /// How many triggers I am said to hold.
+    async fn count_held(&self) -> Result<usize>;
     /// What I am said to hold, who run these: all of it, what of it I do not run, and what has come for the others.
     async fn held(&self, running: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)>;
     /// Stores events; a receipt each, in order.
@@ -315,6 +317,10 @@ impl Home for DatabaseHome {
             Ok(mine.first().map(|me| Fleet { me: *me, peers, free }))
         };
         self.store.reading("looking at the fleet", look).await
+    }
+
+    async fn count_held(&self) -> Result<usize> {
+        Ok(self.store.held_by(self.me.0).await?.try_into().unwrap_or_default())
     }
 
     async fn held(&self, running: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)> {

@@ -87,7 +87,11 @@ impl Life<'_> {
         arrived: &mpsc::Sender<Arrival>,
     ) -> Result<Duration> {
         if let Some(asked) = asked {
-            self.agree(arrived).await?;
+            // What is mine without my knowledge, an answer was lost of: it can only be less than I think.
+            let agrees = asked.is_routine() && self.home.count_held().await? == self.holdings.len();
+            if !agrees {
+                self.agree(arrived).await?;
+            }
             self.doubt.settle(asked);
         }
         sharing::turn(self, sharing).await
@@ -222,6 +226,10 @@ mod tests {
 
         async fn fleet(&self, _: &Aside) -> Result<Option<Fleet>> {
             Ok(None)
+        }
+
+        async fn count_held(&self) -> Result<usize> {
+            Ok(self.holdings.len())
         }
 
         async fn held(&self, running: &HashSet<Fence>) -> Result<(Vec<Fence>, Leases)> {

@@ -3,8 +3,8 @@
 use super::{
     Action, Leases, Mutation,
     state::{
-        Begun, Broken, CAPACITY, Finding, GENERATIONS, Holding, LIVES, Loop, Process, REPLICAS, Replica, Row, State,
-        TRIGGERS, Wait, What,
+        Begun, Broken, CAPACITY, Fences, Finding, GENERATIONS, Holding, LIVES, Loop, Process, REPLICAS, Replica, Row,
+        State, TRIGGERS, Wait, What,
     },
 };
 
@@ -258,11 +258,12 @@ fn asked(state: &State, me: usize) -> Loop {
     Loop::Compares { before: state.replicas[me].runs(), mine: state.held(me) }
 }
 
-/// Whether asking what is held can make a difference: after a lost answer, if the database says otherwise, and while
-/// something is being stored, which is when the two may cross.
+/// Whether it asks what is held, and that can make a difference: after a lost answer, if the database counts another
+/// number, and while something is being stored, which is when the two may cross.
 fn may_differ(state: &State, me: usize) -> bool {
     let replica = &state.replicas[me];
-    replica.doubts || replica.runs() != state.held(me) || replica.findings != [None; TRIGGERS]
+    let count = |fences: Fences| fences.iter().filter(|generation| **generation != 0).count();
+    replica.doubts || count(replica.runs()) != count(state.held(me)) || replica.findings != [None; TRIGGERS]
 }
 
 /// Drops what the database does not say is ours, and adopts what we did not have as we asked, and have not now.
