@@ -16,7 +16,7 @@ use sqlx::{
 };
 
 use super::{
-    Db, Inner, Pool, Pooled, Store, doing, each,
+    BATCH, Db, Inner, Pool, Pooled, Store, doing, each,
     hosts::{self, Hosts, Place},
     migrate,
     sessions::{self, WRITING},
@@ -105,6 +105,9 @@ impl Url {
             .pragma("temp_store", "memory")
             .busy_timeout(BUSY)
             .foreign_keys(false)
+            // Those for a batch are there for some sizes each.
+            .statement_cache_capacity(250)
+            .row_buffer_size(BATCH)
             .disable_statement_logging()
     }
 

@@ -429,37 +429,38 @@ async fn insert_sqlite(c: &mut sqlx::SqliteConnection, now: i64, rows: &[Row]) -
         let waits = part.iter().filter_map(|row| Some((row.id, row.wait.as_ref()?)));
         let keys =
             waits.flat_map(|(id, wait)| wait.keys.iter().map(move |key| json!([id.simple(), key]))).collect::<Value>();
-        let text = rows::statements(include_str!("sql/enqueue.sqlite.sql"), part.len(), 24);
-        let mut query = sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(keys.to_string());
-        for row in part {
+        let keys = keys.to_string();
+        let all_rows = [now.into(), keys.as_str().into()];
+        let (text, bound) = rows::statements(include_str!("sql/enqueue.sqlite.sql"), all_rows, part, |row| {
             let wait = row.wait.as_ref();
-            query = query
-                .bind(row.id)
-                .bind(&row.task.name)
-                .bind(&row.task.queue)
-                .bind(row.task.origin.word())
-                .bind(row.task.batch.map(|batch| batch.0))
-                .bind(row.task.priority.rank())
-                .bind(wait.is_none().then_some(now))
-                .bind(row.task.expires.map(jiff::Timestamp::as_millisecond))
-                .bind(row.task.retry.max_attempts)
-                .bind(millis(row.task.retry.backoff))
-                .bind(millis(row.task.retry.cap))
-                .bind(row.task.dedupe.as_ref().map(|dedupe| dedupe.key.as_str()))
-                .bind(&row.step)
-                .bind(row.task.trace.as_deref())
-                .bind(row.task.limit.as_ref().map(|limit| limit.key.as_str()))
-                .bind(row.task.limit.as_ref().map(Limit::column))
-                .bind(wait.map(|wait| wait.kind.as_str()))
-                .bind(wait.map(|wait| wait.passive))
-                .bind(wait.and_then(|wait| wait.spec.as_deref()))
-                .bind(wait.and_then(|wait| wait.wake_at))
-                .bind(wait.and_then(|wait| wait.deadline_at))
-                .bind(wait.map(|wait| wait.deadline_is_fixed))
-                .bind(wait.map(|wait| wait.or_resume))
-                .bind(wait.and_then(|wait| wait.error_budget));
-        }
-        all.extend(query.fetch_all(&mut *c).await?);
+            [
+                row.id.into(),
+                (&row.task.name).into(),
+                (&row.task.queue).into(),
+                row.task.origin.word().into(),
+                row.task.batch.map(|batch| batch.0).into(),
+                row.task.priority.rank().into(),
+                wait.is_none().then_some(now).into(),
+                row.task.expires.map(jiff::Timestamp::as_millisecond).into(),
+                row.task.retry.max_attempts.into(),
+                millis(row.task.retry.backoff).into(),
+                millis(row.task.retry.cap).into(),
+                row.task.dedupe.as_ref().map(|dedupe| dedupe.key.as_str()).into(),
+                (&row.step).into(),
+                row.task.trace.as_deref().into(),
+                row.task.limit.as_ref().map(|limit| limit.key.as_str()).into(),
+                row.task.limit.as_ref().map(Limit::column).into(),
+                wait.map(|wait| wait.kind.as_str()).into(),
+                wait.map(|wait| wait.passive).into(),
+                wait.and_then(|wait| wait.spec.as_deref()).into(),
+                wait.and_then(|wait| wait.wake_at).into(),
+                wait.and_then(|wait| wait.deadline_at).into(),
+                wait.map(|wait| wait.deadline_is_fixed).into(),
+                wait.map(|wait| wait.or_resume).into(),
+                wait.and_then(|wait| wait.error_budget).into(),
+            ]
+        });
+        all.extend(sqlx::query_scalar_with::<_, Uuid, _>(text, bound).fetch_all(&mut *c).await?);
     }
     Ok(all)
 }

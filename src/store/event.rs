@@ -169,13 +169,12 @@ async fn resume_sqlite(
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     let mut resumed = Vec::with_capacity(batch.len());
     for part in rows::parts(batch) {
-        let text = rows::statements(include_str!("sql/fire.sqlite.sql"), part.len(), 5);
-        let mut query = sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(who.map(|who| who.0));
-        for r in part {
-            query =
-                query.bind(r.fence.task.0).bind(r.fence.generation).bind(&r.event).bind(r.event_id).bind(r.why.word());
-        }
-        resumed.extend(query.fetch_all(&mut *c).await?);
+        let all = [now.into(), who.map(|who| who.0).into()];
+        let (text, bound) = rows::statements(include_str!("sql/fire.sqlite.sql"), all, part, |r| {
+            let Fence { task, generation } = r.fence;
+            [task.0.into(), generation.into(), (&r.event).into(), r.event_id.into(), r.why.word().into()]
+        });
+        resumed.extend(sqlx::query_scalar_with::<_, Uuid, _>(text, bound).fetch_all(&mut *c).await?);
     }
     Ok(resumed)
 }

@@ -110,26 +110,26 @@ async fn defer_sqlite(
     for part in rows::parts(batch) {
         let key = |d: &Deferring, key: &String| json!([d.fence.task.0.simple(), d.fence.generation, key]);
         let keys = part.iter().flat_map(|d| d.wait.keys.iter().map(move |each| key(d, each)));
-        let text = rows::statements(include_str!("sql/defer.sqlite.sql"), part.len(), 13);
-        let mut query =
-            sqlx::query_scalar::<_, Uuid>(text).bind(now).bind(me.0).bind(keys.collect::<Value>().to_string());
-        for d in part {
-            query = query
-                .bind(d.fence.task.0)
-                .bind(d.fence.generation)
-                .bind(d.step.as_deref())
-                .bind(d.attempt)
-                .bind(d.why.word())
-                .bind(d.wait.kind.as_str())
-                .bind(d.wait.passive)
-                .bind(d.wait.spec.as_deref())
-                .bind(d.wait.wake_at)
-                .bind(d.wait.deadline_at)
-                .bind(d.wait.deadline_is_fixed)
-                .bind(d.wait.or_resume)
-                .bind(d.wait.error_budget);
-        }
-        deferred.extend(query.fetch_all(&mut *c).await?);
+        let keys = keys.collect::<Value>().to_string();
+        let all = [now.into(), me.0.into(), keys.as_str().into()];
+        let (text, bound) = rows::statements(include_str!("sql/defer.sqlite.sql"), all, part, |d| {
+            [
+                d.fence.task.0.into(),
+                d.fence.generation.into(),
+                d.step.as_deref().into(),
+                d.attempt.into(),
+                d.why.word().into(),
+                d.wait.kind.as_str().into(),
+                d.wait.passive.into(),
+                d.wait.spec.as_deref().into(),
+                d.wait.wake_at.into(),
+                d.wait.deadline_at.into(),
+                d.wait.deadline_is_fixed.into(),
+                d.wait.or_resume.into(),
+                d.wait.error_budget.into(),
+            ]
+        });
+        deferred.extend(sqlx::query_scalar_with::<_, Uuid, _>(text, bound).fetch_all(&mut *c).await?);
     }
     Ok(deferred)
 }
@@ -227,21 +227,20 @@ async fn end_sqlite(
     let batch: Vec<&Ending> = batch.iter().filter(|e| seen.insert(e.fence)).collect();
     let mut ended = Vec::with_capacity(batch.len());
     for part in rows::parts(&batch) {
-        let text = rows::statements(include_str!("sql/end.sqlite.sql"), part.len(), 9);
-        let mut query = sqlx::query_as(text).bind(now);
-        for e in part {
-            query = query
-                .bind(e.fence.task.0)
-                .bind(e.fence.generation)
-                .bind(e.was.word())
-                .bind(e.holder.map(|holder| holder.0))
-                .bind(e.state.word())
-                .bind(&e.result)
-                .bind(e.why.word())
-                .bind(e.event)
-                .bind(e.who.map(|who| who.0));
-        }
-        ended.extend(query.fetch_all(&mut *c).await?);
+        let (text, bound) = rows::statements(include_str!("sql/end.sqlite.sql"), [now.into()], part, |e| {
+            [
+                e.fence.task.0.into(),
+                e.fence.generation.into(),
+                e.was.word().into(),
+                e.holder.map(|holder| holder.0).into(),
+                e.state.word().into(),
+                (&e.result).into(),
+                e.why.word().into(),
+                e.event.into(),
+                e.who.map(|who| who.0).into(),
+            ]
+        });
+        ended.extend(sqlx::query_as_with(text, bound).fetch_all(&mut *c).await?);
     }
     Ok(ended)
 }

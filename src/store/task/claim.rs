@@ -140,9 +140,8 @@ async fn told(
                 select $1 / 86400000 % 32, k.id, $1, k.generation, k.turn, k.attempt, 'ready', 'running', 'claimed', $2
                   from f cross join reveille_task k on k.id = f.id";
     for part in rows::parts(claimed) {
-        let text = rows::statements(file, part.len(), 1);
-        let query = part.iter().fold(sqlx::query(text).bind(now).bind(me.0), |query, row| query.bind(row.id));
-        query.execute(&mut *c).await?;
+        let (text, bound) = rows::statements(file, [now.into(), me.0.into()], part, |row| [row.id.into()]);
+        sqlx::query_with(text, bound).execute(&mut *c).await?;
     }
     Ok(())
 }
