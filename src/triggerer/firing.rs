@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::FutureExt;
 use reveille_trigger::{Event, Outcome, Receipt};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::Instrument;
 
 use super::{
     checks::{Finding, What},
@@ -67,24 +68,28 @@ impl Firing {
     /// Commits until nothing more can come: one batch at a time, of whatever was found meanwhile, and several while there is
     /// more than a batch and that goes quickly. Where it is slow, the connection that is in use is the quickest.
     pub(super) async fn run(self, mut findings: mpsc::Receiver<Finding>) {
-        let mut under_way = FuturesUnordered::new();
+        let this = Arc::new(self);
+        let mut under_way = JoinSet::new();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let rows = self.reach.rows();
+            let rows = this.reach.rows();
             let is_quick = rows > BATCH && findings.len() >= rows;
             let may_begin = under_way.is_empty() || (is_quick && under_way.len() < AT_A_TIME);
             tokio::select! {
-                count = findings.recv_many(&mut batch, rows), if may_begin => match count {
-                    0 => break,
-                    _ => under_way.push(self.commit(std::mem::take(&mut batch))),
-                },
-                Some(()) = under_way.next() => {}
+                count = findings.recv_many(&mut batch, rows), if may_begin => {
+                    if count == 0 {
+                        break;
+                    }
+                    let commit = Arc::clone(&this).commit(std::mem::take(&mut batch));
+                    under_way.spawn(commit.in_current_span());
+                }
+                Some(committed) = under_way.join_next() => committed.expect("committing does not panic"),
             }
         }
-        while under_way.next().await.is_some() {}
+        while under_way.join_next().await.is_some() {}
     }
 
-    async fn commit(&self, batch: Vec<Finding>) {
+    async fn commit(self: Arc<Self>, batch: Vec<Finding>) {
         let (began, is_full) = (self.clock.monotonic(), batch.len() == self.reach.rows());
         let (mut evidence, mut judged, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for finding in batch {
