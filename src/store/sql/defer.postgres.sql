@@ -4,8 +4,9 @@
 --  waits: $8 kind  $9 passive  $10 spec  $11 wake at  $12 deadline at  $13 it is fixed  $14 or resume  $15 error budget
 --         (one a task, same order)
 --  keys:  $16 task  $17 key
--- A task that was cancelled meanwhile does not defer, nor does one that I no longer hold: which is not asked by the index of
--- holders, or all that I hold would be read.
+-- A task that was cancelled meanwhile does not defer, nor does one that I no longer hold. Both are asked in a `case`, which the
+-- planner takes for true of half of all rows: by the conditions themselves it would expect next to none, and compare each task
+-- that I hold with each of the batch.
 with d as materialized (
        select * from unnest($3::uuid[], $4::integer[], $5::bytea[], $6::integer[], $7::text[],
                             $8::text[], $9::boolean[], $10::bytea[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[],
@@ -23,8 +24,8 @@ with d as materialized (
               crashes = case when d.step is null then k.crashes else 0 end,
               attempt = d.attempt
          from d
-        where k.id = d.id and k.generation = d.generation and k.state = 'running' and k.holder is not distinct from $2
-          and k.cancel_requested_at is null
+        where k.id = d.id and k.generation = d.generation
+          and case when k.state = 'running' and k.holder = $2 and k.cancel_requested_at is null then true end
           and (select count(*) from held) >= 0
           and exists (select 1 from reveille_replica r where r.incarnation = $2 and r.gone_at is null)
        returning k.id, k.generation, k.turn, k.attempt, k.queue, k.priority,
