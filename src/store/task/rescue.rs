@@ -6,7 +6,7 @@ use super::{Ending, Over, end};
 use crate::{
     error::Result,
     id::{Fence, Incarnation, TaskId},
-    store::{Db, Store, doing, each, history::Why},
+    store::{Db, Store, doing, each, history::Why, rows},
     task::{End, TaskState},
 };
 
@@ -15,13 +15,9 @@ use crate::{
 /// # Errors
 /// If the database does not answer.
 pub async fn put_back(db: &mut Db<'_>, me: Incarnation, now: i64, fences: &[Fence]) -> Result<()> {
-    // In the order of ids, as whoever moves several tasks locks them.
-    let mut fences = fences.to_vec();
-    fences.sort_unstable();
-    for fence in fences {
-        back(db, Some(me), now, fence, me, 0, Why::Released).await?;
-    }
-    Ok(())
+    let released: Vec<Back> =
+        fences.iter().map(|&fence| Back { fence, holder: me, crashed: false, why: Why::Released }).collect();
+    back(db, me, now, &released).await
 }
 
 /// How many workers may be lost with one turn before the task is taken for what kills them.
@@ -42,7 +38,7 @@ impl Store {
         let rows: Vec<(Uuid, i32, i32, bool, Option<i64>, Uuid)> =
             each!(db, c => sqlx::query_as(text).bind(limit).fetch_all(&mut **c).await)
                 .map_err(doing("looking for what the gone left behind"))?;
-        let mut endings = Vec::new();
+        let (mut endings, mut backs) = (Vec::new(), Vec::new());
         let count = rows.len();
         for (id, generation, crashes, lost, cancelled, holder) in rows {
             let fence = Fence { task: TaskId(id), generation };
@@ -58,9 +54,10 @@ impl Store {
                 endings.push(Ending { who: Some(who), ..self.ending(fence, TaskState::Running, &end, why)? });
             } else {
                 let why = if lost { Why::Crashed } else { Why::Released };
-                back(db, Some(Incarnation(holder)), now, fence, who, i32::from(lost), why).await?;
+                backs.push(Back { fence, holder: Incarnation(holder), crashed: lost, why });
             }
         }
+        back(db, who, now, &backs).await?;
         let ended = if endings.is_empty() { Vec::new() } else { end(db, now, &endings).await? };
         Ok((count, ended))
     }
@@ -89,26 +86,59 @@ impl Store {
     }
 }
 
-async fn back(
-    db: &mut Db<'_>,
-    holder: Option<Incarnation>,
-    now: i64,
+/// A running task that is put back.
+struct Back {
     fence: Fence,
-    who: Incarnation,
-    crashed: i32,
+    holder: Incarnation,
+    /// Its worker was lost.
+    crashed: bool,
     why: Why,
-) -> Result<()> {
-    let text =
-        "update reveille_task set state = 'ready', holder = null, generation = generation + 1, crashes = crashes + $4
-                 where id = $1 and generation = $2 and state = 'running' and holder = $3
-                returning turn, attempt";
-    let moved: Option<(i32, i32)> = each!(&mut *db, c => sqlx::query_as(text).bind(fence.task.0).bind(fence.generation)
-        .bind(holder.map(|holder| holder.0)).bind(crashed).fetch_optional(&mut **c).await)
-    .map_err(doing("putting a task back"))?;
-    let Some((turn, attempt)) = moved else { return Ok(()) };
-    let text = "insert into reveille_history (day, task_id, at, generation, turn, attempt, was, became, why, who)
-                values ($1 / 86400000 % 32, $2, $1, $3, $4, $5, 'running', 'ready', $6, $7)";
-    each!(db, c => sqlx::query(text).bind(now).bind(fence.task.0).bind(fence.generation + 1).bind(turn).bind(attempt)
-        .bind(why.word()).bind(who.0).execute(&mut **c).await.map(drop))
-    .map_err(doing("writing history"))
+}
+
+/// In one statement however many there are: they may be all that a worker ran.
+async fn back(db: &mut Db<'_>, who: Incarnation, now: i64, batch: &[Back]) -> Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    match db {
+        Db::Postgres(c) => back_postgres(c, who, now, batch).await,
+        Db::Sqlite(c) => back_sqlite(c, who, now, batch).await,
+    }
+    .map_err(doing("putting tasks back"))
+}
+
+async fn back_postgres(
+    c: &mut sqlx::PgConnection,
+    who: Incarnation,
+    now: i64,
+    batch: &[Back],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(include_str!("../sql/back.postgres.sql"))
+        .bind(now)
+        .bind(who.0)
+        .bind(batch.iter().map(|b| b.fence.task.0).collect::<Vec<_>>())
+        .bind(batch.iter().map(|b| b.fence.generation).collect::<Vec<_>>())
+        .bind(batch.iter().map(|b| b.holder.0).collect::<Vec<_>>())
+        .bind(batch.iter().map(|b| i32::from(b.crashed)).collect::<Vec<_>>())
+        .bind(batch.iter().map(|b| b.why.word()).collect::<Vec<_>>())
+        .execute(c)
+        .await
+        .map(drop)
+}
+
+async fn back_sqlite(
+    c: &mut sqlx::SqliteConnection,
+    who: Incarnation,
+    now: i64,
+    batch: &[Back],
+) -> Result<(), sqlx::Error> {
+    for part in rows::parts(batch) {
+        let all = [now.into(), who.0.into()];
+        let (text, bound) = rows::statements(include_str!("../sql/back.sqlite.sql"), all, part, |b| {
+            let Fence { task, generation } = b.fence;
+            [task.0.into(), generation.into(), b.holder.0.into(), b.crashed.into(), b.why.word().into()]
+        });
+        sqlx::query_with(text, bound).execute(&mut *c).await?;
+    }
+    Ok(())
 }
