@@ -24,6 +24,7 @@ pub mod vault;
 pub mod store;
 
 pub mod aside;
+mod commits;
 pub mod lag;
 mod metrics;
 mod outage;

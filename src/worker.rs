@@ -30,12 +30,12 @@ use crate::{
     aside::Aside,
     clock::millis,
     error::{Error, Result},
-    id::Incarnation,
+    id::{Fence, Incarnation},
     life::Stop,
     outage::{Outage, Turn, jittered, turns},
     presence::{Doubt, Presence, SHORTEST_LEASE},
     store::{
-        BATCH, Scope, Store,
+        MOST, Reach, Scope, Store,
         replica::{Card, Role},
         retention, task,
         wake::Topic,
@@ -156,6 +156,8 @@ struct Life<'a> {
     running: Arc<Running>,
     /// What cannot be read here.
     aside: Aside,
+    /// How many are claimed at once.
+    reach: Reach,
     /// When the database was last asked what runs here, in milliseconds of the monotonic clock.
     agreed_at: AtomicI64,
 }
@@ -179,6 +181,7 @@ impl<'a> Life<'a> {
             presence: Arc::new(presence),
             running,
             aside: Aside::new(store.clock().clone()),
+            reach: Reach::on(store.url()),
             agreed_at: AtomicI64::new(0),
         }
     }
@@ -186,7 +189,7 @@ impl<'a> Life<'a> {
     /// Stop claiming, let what runs finish within the drain limit under this incarnation, and only then leave.
     async fn live(self, stop: &Stop) {
         let claiming = CancellationToken::new();
-        let (ended, ends) = mpsc::channel(BATCH);
+        let (ended, ends) = mpsc::channel(MOST);
         let attempts = Attempts {
             store: self.store.clone(),
             me: self.presence.me(),
@@ -281,15 +284,19 @@ impl<'a> Life<'a> {
             self.agreed_at.store(now, Ordering::Relaxed);
             doubt.settle(asked);
         }
-        let room = self.running.room().min(BATCH);
+        let room = self.running.room().min(self.reach.rows());
         if room == 0 || self.names.is_empty() {
             return Ok((Turn::Unasked, jittered(POLL)));
         }
         // Until the answer is here, or if it never comes.
         let raised = doubt.raise();
-        let mut claims = self.take(room).await?;
+        let began = self.store.clock().monotonic();
+        let mut claims = self.take(room).await.inspect_err(|_| self.reach.note(None))?;
         doubt.lower(raised);
         let count = claims.mine.len() + claims.turned_away.len();
+        if count == room && room == self.reach.rows() {
+            self.reach.note(Some(self.store.clock().monotonic().saturating_sub(began)));
+        }
         self.start(std::mem::take(&mut claims.mine), attempts).await?;
         if let Err(error) = self.store.claimed(&claims, self.presence.me()).await {
             tracing::debug!("slots that are free are found at the next match: {}", error.chain());
@@ -332,7 +339,7 @@ impl<'a> Life<'a> {
         self.put_back(&unreadable).await
     }
 
-    async fn put_back(&self, fences: &[crate::id::Fence]) -> Result<()> {
+    async fn put_back(&self, fences: &[Fence]) -> Result<()> {
         if fences.is_empty() {
             return Ok(());
         }
@@ -349,6 +356,7 @@ impl<'a> Life<'a> {
     /// Puts back what the database says is ours and we don't run, drops what we run and is not ours, and tells those steps
     /// whose task was cancelled.
     async fn agree(&self) -> Result<()> {
+        let ran = self.running.fences();
         let held = within("asking what is held", async {
             let mut tx = self.store.begin().await?;
             let held = task::held(&mut tx.db(), self.presence.me()).await?;
@@ -362,7 +370,9 @@ impl<'a> Life<'a> {
         }
         held.iter().filter(|held| held.cancelled).for_each(|held| self.running.cancel(held.fence));
         self.store_progress().await;
-        let missing: Vec<_> = held.iter().map(|held| held.fence).filter(|fence| !self.running.has(*fence)).collect();
+        // What ran as we asked, and does not now, was stored meanwhile.
+        let runs = |fence: &Fence| ran.contains(fence) || self.running.has(*fence);
+        let missing: Vec<Fence> = held.iter().map(|held| held.fence).filter(|fence| !runs(fence)).collect();
         self.put_back(&missing).await
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn run(bench: &Bench<'_>, tasks: usize) -> Result<Option<Report
         tally: tally.clone(),
         ..triggerer::Settings::default()
     };
-    let worker = worker::Settings { concurrency: 1_000, label: "bench".to_owned(), ..worker::Settings::default() };
+    let worker = worker::Settings { concurrency: 4_000, label: "bench".to_owned(), ..worker::Settings::default() };
     let tasks_known = Tasks::new().with::<Cycle>();
     let roles = |stop| bench.both(triggerer, worker, tasks_known, stop);
     let clock = bench.store.clock();

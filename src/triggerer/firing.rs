@@ -11,8 +11,7 @@ use std::{
 
 use futures::FutureExt;
 use reveille_trigger::{Event, Outcome, Receipt};
-use tokio::{sync::mpsc, task::JoinSet};
-use tracing::Instrument;
+use tokio::sync::mpsc;
 
 use super::{
     checks::{Finding, What},
@@ -21,20 +20,18 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    commits::committed,
     error::Result,
     metrics,
     outage::Outage,
     presence::{Doubt, Presence},
-    store::{BATCH, Reach, Verdict, event, halves, trigger::Release},
+    store::{Reach, Verdict, event, halves, trigger::Release},
     tally::Tally,
     task::{WaitFailed, WaitFailure},
 };
 
 /// How many bad ends one transaction takes.
 const AT_ONCE: usize = 50;
-
-/// How many transactions are under way at once while there is more than one takes.
-const AT_A_TIME: usize = 3;
 
 /// How soon a parked replica looks again whether it may give its verdicts.
 const PARKED: Duration = Duration::from_millis(100);
@@ -65,28 +62,10 @@ impl Firing {
         Self { clock, presence, home, holdings, doubt, tally, outage, reach }
     }
 
-    /// Commits until nothing more can come: one batch at a time, of whatever was found meanwhile, and several while there is
-    /// more than a batch and that goes quickly. Where it is slow, the connection that is in use is the quickest.
-    pub(super) async fn run(self, mut findings: mpsc::Receiver<Finding>) {
+    /// Commits until nothing more can come.
+    pub(super) async fn run(self, findings: mpsc::Receiver<Finding>) {
         let this = Arc::new(self);
-        let mut under_way = JoinSet::new();
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            let rows = this.reach.rows();
-            let is_quick = rows > BATCH && findings.len() >= rows;
-            let may_begin = under_way.is_empty() || (is_quick && under_way.len() < AT_A_TIME);
-            tokio::select! {
-                count = findings.recv_many(&mut batch, rows), if may_begin => {
-                    if count == 0 {
-                        break;
-                    }
-                    let commit = Arc::clone(&this).commit(std::mem::take(&mut batch));
-                    under_way.spawn(commit.in_current_span());
-                }
-                Some(committed) = under_way.join_next() => committed.expect("committing does not panic"),
-            }
-        }
-        while under_way.join_next().await.is_some() {}
+        committed(findings, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
     }
 
     async fn commit(self: Arc<Self>, batch: Vec<Finding>) {

@@ -87,6 +87,11 @@ impl Running {
         }
     }
 
+    /// What runs now.
+    pub(super) fn fences(&self) -> HashSet<Fence> {
+        self.tasks.iter().map(|run| run.fence).collect()
+    }
+
     pub(super) fn has(&self, fence: Fence) -> bool {
         self.tasks.get(&fence.task).is_some_and(|run| run.fence == fence)
     }

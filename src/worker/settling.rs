@@ -3,18 +3,22 @@
 //! Each write names holder and generation. A refused deferral means that the task was cancelled, or is no longer mine; it
 //! is then ended as cancelled, under the same fence.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 
 use super::running::Running;
 use crate::{
+    commits::committed,
     error::Result,
     id::{Fence, Incarnation},
     outage::Outage,
     presence::Presence,
     store::{
-        BATCH, Store, halves,
+        MOST, Reach, Store, halves,
         history::Why,
         json_size, parts,
         task::{Answer, Deferring, Ending, Over},
@@ -49,51 +53,67 @@ pub(super) struct Settling {
     store: Store,
     presence: Arc<Presence>,
     running: Arc<Running>,
+    outage: Mutex<Outage>,
+    /// How many are stored at once.
+    reach: Reach,
 }
 
 impl Settling {
     pub(super) fn new(store: Store, presence: Arc<Presence>, running: Arc<Running>) -> Self {
-        Self { store, presence, running }
+        let outage = Mutex::new(Outage::of("storing what steps answered", store.clock()));
+        let reach = Reach::on(store.url());
+        Self { store, presence, running, outage, reach }
     }
 
     /// Stores until nothing more can come, or this life is over: then nothing of it can be stored.
-    pub(super) async fn run(self, mut ends: mpsc::Receiver<Ended>) {
-        let mut outage = Outage::of("storing what steps answered", self.store.clock());
-        let mut batch = Vec::with_capacity(BATCH);
-        while ends.recv_many(&mut batch, BATCH).await > 0 {
-            let mut parts = parts(batch.drain(..), BATCH, Ended::size);
-            while let Some(part) = parts.pop() {
-                if self.presence.gone().is_cancelled() {
+    pub(super) async fn run(self, ends: mpsc::Receiver<Ended>) {
+        let this = Arc::new(self);
+        committed(ends, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
+    }
+
+    async fn commit(self: Arc<Self>, batch: Vec<Ended>) {
+        let (began, is_full) = (self.store.clock().monotonic(), batch.len() == self.reach.rows());
+        let mut parts = parts(batch, MOST, Ended::size);
+        while let Some(part) = parts.pop() {
+            if self.presence.gone().is_cancelled() {
+                self.free(&part);
+                continue;
+            }
+            let stored = self.store_all(&part).await;
+            match stored {
+                Ok(done) => {
+                    self.note(&Ok(()));
                     self.free(&part);
-                    continue;
+                    self.follow_up(done).await;
                 }
-                let stored = self.store_all(&part).await;
-                match stored {
-                    Ok(done) => {
-                        outage.note(&Ok(()));
-                        self.free(&part);
-                        self.follow_up(done).await;
+                Err(error) if error.is_outage() => {
+                    self.reach.note(None);
+                    let is_late = error.is_late() && part.len() > 1;
+                    let backoff = self.note(&Err(error)).unwrap_or_default();
+                    self.store.clock().sleep(backoff).await;
+                    if is_late {
+                        parts.extend(halves(part));
+                    } else {
+                        parts.push(part);
                     }
-                    Err(error) if error.is_outage() => {
-                        let is_late = error.is_late() && part.len() > 1;
-                        let backoff = outage.note::<()>(&Err(error)).unwrap_or_default();
-                        self.store.clock().sleep(backoff).await;
-                        if is_late {
-                            parts.extend(halves(part));
-                        } else {
-                            parts.push(part);
-                        }
-                    }
-                    // One of them cannot be stored: halve until it is alone.
-                    Err(_) if part.len() > 1 => parts.extend(halves(part)),
-                    Err(error) => {
-                        let task = part[0].fence.task;
-                        tracing::error!(task.id = %task, "what task {task} answered cannot be stored: {}", error.chain());
-                        self.give_up(part, &error.chain(), &mut parts);
-                    }
+                }
+                // One of them cannot be stored: halve until it is alone.
+                Err(_) if part.len() > 1 => parts.extend(halves(part)),
+                Err(error) => {
+                    let task = part[0].fence.task;
+                    tracing::error!(task.id = %task, "what task {task} answered cannot be stored: {}", error.chain());
+                    self.give_up(part, &error.chain(), &mut parts);
                 }
             }
         }
+        if is_full {
+            self.reach.note(Some(self.store.clock().monotonic().saturating_sub(began)));
+        }
+    }
+
+    /// Takes note of how a transaction went: of an outage all of them speak as one.
+    fn note(&self, outcome: &Result<()>) -> Option<Duration> {
+        self.outage.lock().expect("nothing panics while it is held").note(outcome)
     }
 
     fn free(&self, part: &[Ended]) {

@@ -9,7 +9,7 @@ use std::{
 const WORDS: [&str; 6] = ["id", "error", "clock", "task", "kind", "vault"];
 const STORE: [&str; 1] = ["store"];
 /// What roles share. `life` is among them for the token that tells a role to stop.
-const SHARED: [&str; 8] = ["aside", "lag", "life", "metrics", "outage", "presence", "tally", "upkeep"];
+const SHARED: [&str; 9] = ["aside", "commits", "lag", "life", "metrics", "outage", "presence", "tally", "upkeep"];
 const ROLES: [&str; 2] = ["triggerer", "worker"];
 const EDGE: [&str; 5] = ["bench", "cli", "demo", "outside", "telemetry"];
 
