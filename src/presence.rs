@@ -45,7 +45,8 @@ pub const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 /// How often to look at the peers at least, where that tells that a process has ended.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// After how many renewals a replica compares what it is said to hold with what it runs, doubt or not.
+/// After how many renewals a replica compares what it is said to hold with what it runs, doubt or not: a triggerer counts both
+/// first.
 const AGREE_EVERY: i64 = 10;
 
 /// Whether the database may know of leases or claims that we don't, or no longer of some that we have: after a verb whose
@@ -55,19 +56,24 @@ pub(crate) struct Doubt {
     /// By how many, since it was last settled.
     raised: AtomicU64,
     agreed_at: AtomicI64,
+    /// How often the presence had lost its connection by then.
+    agreed_after: AtomicI64,
 }
 
 /// What is to be settled: as it was when the database was asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     renewals: i64,
+    reconnections: i64,
     raised: u64,
+    is_routine: bool,
 }
 
 impl Asked {
-    /// Whether no answer was lost: it is only that many renewals have passed.
+    /// Whether it is only that many renewals have passed: no answer was lost, and it is the same database still, which a
+    /// server that takes the place of another may not be.
     pub(crate) fn is_routine(self) -> bool {
-        self.raised == 0
+        self.is_routine
     }
 }
 
@@ -83,15 +89,18 @@ impl Doubt {
     }
 
     /// Whether it is time to ask what is held. Until [settled](Self::settle) there is doubt.
-    pub(crate) fn is_due(&self, renewals: i64) -> Option<Asked> {
+    pub(crate) fn is_due(&self, presence: &Presence) -> Option<Asked> {
+        let (renewals, reconnections) = (presence.renewals(), presence.reconnections());
         let raised = self.raised.load(Ordering::SeqCst);
-        let due = raised > 0 || renewals >= self.agreed_at.load(Ordering::SeqCst) + AGREE_EVERY;
-        due.then_some(Asked { renewals, raised })
+        let is_routine = raised == 0 && reconnections == self.agreed_after.load(Ordering::SeqCst);
+        let due = !is_routine || renewals >= self.agreed_at.load(Ordering::SeqCst) + AGREE_EVERY;
+        due.then_some(Asked { renewals, reconnections, raised, is_routine })
     }
 
     /// We agree, as of when it was asked.
     pub(crate) fn settle(&self, asked: Asked) {
         self.agreed_at.store(asked.renewals, Ordering::SeqCst);
+        self.agreed_after.store(asked.reconnections, Ordering::SeqCst);
         self.change(asked.raised, 0);
     }
 
@@ -118,6 +127,8 @@ struct Shared {
     renewed_at: AtomicI64,
     running: AtomicI32,
     renewals: AtomicI64,
+    /// How many connections were used to renew.
+    connections: AtomicI64,
     gone: CancellationToken,
 }
 
@@ -139,6 +150,7 @@ impl Presence {
             renewed_at: AtomicI64::new(millis(sent)),
             running: AtomicI32::new(0),
             renewals: AtomicI64::new(0),
+            connections: AtomicI64::new(0),
             gone: CancellationToken::new(),
         });
         let leave = CancellationToken::new();
@@ -178,6 +190,11 @@ impl Presence {
     /// How many renewals have succeeded.
     pub fn renewals(&self) -> i64 {
         self.shared.renewals.load(Ordering::SeqCst)
+    }
+
+    /// How often I renewed by another connection than before.
+    pub fn reconnections(&self) -> i64 {
+        (self.shared.connections.load(Ordering::SeqCst) - 1).max(0)
     }
 
     /// Says how much I hold, for the next renewal.
@@ -292,6 +309,7 @@ impl Pulse {
         }
         let mut alone = bounded(self.period(), self.store.alone(self.me)).await?;
         watch.reconnected();
+        self.shared.connections.fetch_add(1, Ordering::SeqCst);
         self.renew(&mut alone, watch).await?;
         *connection = Some(alone);
         Ok(())

@@ -29,7 +29,7 @@ use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use self::{
@@ -241,11 +241,14 @@ impl<'a> Life<'a> {
         // Tasks of their own, so that what wakes one does not poll the others.
         let mut parts = JoinSet::new();
         parts.spawn(checks.run(arrivals, checking.clone()).in_current_span());
-        parts.spawn(firing.run(findings).in_current_span());
+        let commits = TaskTracker::new();
+        parts.spawn(firing.run(findings, commits.clone()).in_current_span());
         tokio::select! {
             ((), (), ()) = async { tokio::join!(ending, working, over(&mut parts)) } => {}
             () = stop.hard().cancelled() => parts.shutdown().await,
         }
+        commits.close();
+        commits.wait().await;
         self.leave().await;
     }
 

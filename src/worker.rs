@@ -15,7 +15,7 @@ pub use self::handler::{Registration, Tasks};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -23,12 +23,13 @@ use std::{
 use futures::FutureExt as _;
 use reveille_trigger::Config;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{attempt::Attempts, running::Running, settling::Settling};
 use crate::{
     aside::Aside,
     clock::millis,
+    commits::AT_A_TIME,
     error::{Error, Result},
     id::{Fence, Incarnation},
     life::Stop,
@@ -158,6 +159,8 @@ struct Life<'a> {
     aside: Aside,
     /// How many are claimed at once.
     reach: Reach,
+    /// Not all that the database said to run here did.
+    was_more_held: AtomicBool,
     /// When the database was last asked what runs here, in milliseconds of the monotonic clock.
     agreed_at: AtomicI64,
 }
@@ -182,6 +185,7 @@ impl<'a> Life<'a> {
             running,
             aside: Aside::new(store.clock().clone()),
             reach: Reach::on(store.url()),
+            was_more_held: AtomicBool::default(),
             agreed_at: AtomicI64::new(0),
         }
     }
@@ -189,7 +193,7 @@ impl<'a> Life<'a> {
     /// Stop claiming, let what runs finish within the drain limit under this incarnation, and only then leave.
     async fn live(self, stop: &Stop) {
         let claiming = CancellationToken::new();
-        let (ended, ends) = mpsc::channel(MOST);
+        let (ended, ends) = mpsc::channel((AT_A_TIME + 1) * MOST);
         let attempts = Attempts {
             store: self.store.clone(),
             me: self.presence.me(),
@@ -200,7 +204,8 @@ impl<'a> Life<'a> {
             config: self.settings.config.clone(),
         };
         let settling = Settling::new(self.store.clone(), Arc::clone(&self.presence), Arc::clone(&self.running));
-        let mut settled = tokio::spawn(settling.run(ends));
+        let commits = TaskTracker::new();
+        let mut settled = tokio::spawn(settling.run(ends, commits.clone()));
         let upkeep =
             Upkeep { store: self.store, me: self.presence.me(), kept: self.settings.kept, tally: Tally::default() };
         let ending = async {
@@ -237,6 +242,8 @@ impl<'a> Life<'a> {
                 settled.await
             }
         };
+        commits.close();
+        commits.wait().await;
         if outcome.is_err() {
             tracing::warn!("some answers were not stored: other workers run those steps again");
         }
@@ -276,10 +283,11 @@ impl<'a> Life<'a> {
         }
         // Who cancels may not be able to hint.
         let now = millis(self.store.clock().monotonic());
-        if self.running.len() > 0 && now - self.agreed_at.load(Ordering::Relaxed) >= millis(CANCELLED_WITHIN) {
+        let may_be_held = self.running.len() > 0 || self.was_more_held.load(Ordering::Relaxed);
+        if may_be_held && now - self.agreed_at.load(Ordering::Relaxed) >= millis(CANCELLED_WITHIN) {
             doubt.raise();
         }
-        if let Some(asked) = doubt.is_due(self.presence.renewals()) {
+        if let Some(asked) = doubt.is_due(&self.presence) {
             self.agree().await?;
             self.agreed_at.store(now, Ordering::Relaxed);
             doubt.settle(asked);
@@ -364,14 +372,17 @@ impl<'a> Life<'a> {
             Ok(held)
         })
         .await?;
-        let lost = self.running.drop_all_but(held.iter().map(|held| held.fence));
-        if lost > 0 {
+        let dropped = self.running.drop_all_but(held.iter().map(|held| held.fence));
+        if !dropped.is_empty() {
+            let lost = dropped.len();
             tracing::info!(tasks = lost, "dropped {lost} step(s) that are no longer mine");
         }
         held.iter().filter(|held| held.cancelled).for_each(|held| self.running.cancel(held.fence));
         self.store_progress().await;
-        // What ran as we asked, and does not now, was stored meanwhile.
-        let runs = |fence: &Fence| ran.contains(fence) || self.running.has(*fence);
+        // What ran as we asked, and is over by now, was most likely stored meanwhile. If not, it is missing the next time.
+        let ended = |fence: &Fence| ran.contains(fence) && !dropped.contains(fence);
+        let runs = |fence: &Fence| self.running.has(*fence) || ended(fence);
+        self.was_more_held.store(held.iter().any(|held| !self.running.has(held.fence)), Ordering::Relaxed);
         let missing: Vec<Fence> = held.iter().map(|held| held.fence).filter(|fence| !runs(fence)).collect();
         self.put_back(&missing).await
     }

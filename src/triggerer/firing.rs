@@ -12,6 +12,7 @@ use std::{
 use futures::FutureExt;
 use reveille_trigger::{Event, Outcome, Receipt};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::{
     checks::{Finding, What},
@@ -63,9 +64,9 @@ impl Firing {
     }
 
     /// Commits until nothing more can come.
-    pub(super) async fn run(self, findings: mpsc::Receiver<Finding>) {
+    pub(super) async fn run(self, findings: mpsc::Receiver<Finding>, under_way: TaskTracker) {
         let this = Arc::new(self);
-        committed(findings, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
+        committed(findings, &under_way, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
     }
 
     async fn commit(self: Arc<Self>, batch: Vec<Finding>) {
@@ -234,7 +235,9 @@ impl Firing {
             match (self.note(&stored), stored) {
                 (_, Ok(done)) => return Some(done),
                 (_, Err(error)) if !error.is_outage() => {
-                    tracing::error!("a bad end cannot be stored, others will find it: {}", error.chain());
+                    tracing::error!("cannot be stored, will be leased again: {}", error.chain());
+                    // It is mine, and about to be run by nobody.
+                    self.doubt.raise();
                     break;
                 }
                 (backoff, Err(_)) => self.clock.sleep(backoff.unwrap_or_default()).await,

@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use reveille_trigger::{Config, Event, Receipt, Trigger};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::{
     checks::{Finding, What},
@@ -96,7 +97,7 @@ impl Rig {
             found.try_send(finding).expect("there is room for all");
         }
         drop(found);
-        firing.run(findings).await;
+        firing.run(findings, TaskTracker::new()).await;
         home.batches.load(Ordering::Relaxed)
     }
 }

@@ -118,24 +118,24 @@ impl Running {
         }
     }
 
-    /// Drops what is not among these and still runs; answers how many. Steps that run together are dropped together: the
-    /// others of a group are still mine, and the next agreement puts them back.
-    pub(super) fn drop_all_but(&self, mine: impl Iterator<Item = Fence>) -> usize {
+    /// Drops what is not among these and still runs; answers what. Steps that run together are dropped together: the
+    /// others of a group are still mine.
+    pub(super) fn drop_all_but(&self, mine: impl Iterator<Item = Fence>) -> HashSet<Fence> {
         let mine: HashSet<Fence> = mine.collect();
         let lost = |run: &Run| !run.settling && !mine.contains(&run.fence);
         let attempts: HashSet<_> =
             self.tasks.iter().filter(|run| lost(run)).filter_map(|run| run.attempt_id()).collect();
-        let mut dropped = 0;
+        let mut dropped = HashSet::new();
         self.tasks.retain(|_, run| {
             let keep =
                 run.settling || !(lost(run) || run.attempt_id().is_some_and(|attempt| attempts.contains(&attempt)));
             if !keep {
                 run.drop_attempt();
-                dropped += 1;
+                dropped.insert(run.fence);
             }
             keep
         });
-        if dropped > 0 {
+        if !dropped.is_empty() {
             self.freed.notify_waiters();
         }
         dropped

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::running::Running;
 use crate::{
@@ -66,9 +67,9 @@ impl Settling {
     }
 
     /// Stores until nothing more can come, or this life is over: then nothing of it can be stored.
-    pub(super) async fn run(self, ends: mpsc::Receiver<Ended>) {
+    pub(super) async fn run(self, ends: mpsc::Receiver<Ended>, under_way: TaskTracker) {
         let this = Arc::new(self);
-        committed(ends, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
+        committed(ends, &under_way, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
     }
 
     async fn commit(self: Arc<Self>, batch: Vec<Ended>) {

@@ -214,6 +214,18 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             ),
         ),
         (
+            "back",
+            statement!("back"),
+            format!(
+                "{now}, {me}, {}, {}, {}, {}, {}",
+                ids(10_000),
+                all("integer", "0"),
+                all("uuid", &format!("'{worker}'")),
+                all("integer", "0"),
+                all("text", "'released'"),
+            ),
+        ),
+        (
             "defer",
             statement!("defer"),
             format!(

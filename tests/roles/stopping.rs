@@ -206,6 +206,41 @@ both!(
 );
 
 on_postgres!(
+    async fn a_hard_stop_amid_what_is_being_stored_says_that_it_leaves(stage: Stage) {
+        let store = stage.another().await;
+        let roles =
+            [Role::worker(&store, quick::worker("worker")), Role::triggerer(&store, quick::triggerer("triggerer"))];
+        let end = Gate::shut();
+        let task = stage.enqueue(&held_up(&end)).await;
+        let shut = end.clone();
+        let (fires, fired) = Scripted::of(move |_| {
+            let end = shut.passed();
+            async move {
+                end.await;
+                Ok(Answer::Fire(Event::resume("seen")?))
+            }
+        });
+        let waits = stage.store.enqueue(waiting_on(fires)).await.unwrap();
+        stage.until_state(task, "running").await;
+        fired.until(Seen::Check, 1).await;
+        let (_task_held, _wait_held) = (stage.hold(task).await, stage.hold(waits).await);
+        end.open();
+        until("both to wait for a row", async || {
+            let text =
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+            stage.count(text).await == 2
+        })
+        .await;
+        for role in roles {
+            role.drop_hard().await;
+        }
+        for label in ["worker", "triggerer"] {
+            assert_eq!(stage.gone(label).await.gone_why.as_deref(), Some("left"));
+        }
+    }
+);
+
+on_postgres!(
     async fn a_hard_stop_does_not_wait_for_a_database_that_is_away(stage: Stage) {
         let proxy = stage.proxy().await;
         let store = stage.through(&proxy).await;

@@ -1,5 +1,7 @@
 //! Tasks that do not go on by themselves: their worker is gone or gives them back, or their time is over.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use super::{Ending, Over, end};
@@ -15,8 +17,9 @@ use crate::{
 /// # Errors
 /// If the database does not answer.
 pub async fn put_back(db: &mut Db<'_>, me: Incarnation, now: i64, fences: &[Fence]) -> Result<()> {
+    let fences: BTreeSet<Fence> = fences.iter().copied().collect();
     let released: Vec<Back> =
-        fences.iter().map(|&fence| Back { fence, holder: me, crashed: false, why: Why::Released }).collect();
+        fences.into_iter().map(|fence| Back { fence, holder: me, crashed: false, why: Why::Released }).collect();
     back(db, me, now, &released).await
 }
 

@@ -258,12 +258,11 @@ fn asked(state: &State, me: usize) -> Loop {
     Loop::Compares { before: state.replicas[me].runs(), mine: state.held(me) }
 }
 
-/// Whether it asks what is held, and that can make a difference: after a lost answer, if the database counts another
-/// number, and while something is being stored, which is when the two may cross.
+/// Whether it asks what is held: after a lost answer, and if the database counts another number.
 fn may_differ(state: &State, me: usize) -> bool {
     let replica = &state.replicas[me];
     let count = |fences: Fences| fences.iter().filter(|generation| **generation != 0).count();
-    replica.doubts || count(replica.runs()) != count(state.held(me)) || replica.findings != [None; TRIGGERS]
+    replica.doubts || count(replica.runs()) != count(state.held(me))
 }
 
 /// Drops what the database does not say is ours, and adopts what we did not have as we asked, and have not now.
