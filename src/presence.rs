@@ -55,6 +55,8 @@ const AGREE_EVERY: i64 = 10;
 pub(crate) struct Doubt {
     /// By how many, since it was last settled.
     raised: AtomicU64,
+    /// How often something was let go of that may still be ours, since then.
+    suspected: AtomicU64,
     agreed_at: AtomicI64,
     /// How often the presence had lost its connection by then.
     agreed_after: AtomicI64,
@@ -66,14 +68,15 @@ pub(crate) struct Asked {
     renewals: i64,
     reconnections: i64,
     raised: u64,
-    is_routine: bool,
+    suspected: u64,
 }
 
 impl Asked {
-    /// Whether it is only that many renewals have passed: no answer was lost, and it is the same database still, which a
-    /// server that takes the place of another may not be.
-    pub(crate) fn is_routine(self) -> bool {
-        self.is_routine
+    /// Whether it is only that many renewals have passed: nothing was lost or suspected, and it is the same database still,
+    /// which a server that takes the place of another may not be.
+    pub(crate) fn is_routine(self, doubt: &Doubt) -> bool {
+        let is_the_same = self.reconnections == doubt.agreed_after.load(Ordering::SeqCst);
+        self.raised == 0 && self.suspected == 0 && is_the_same
     }
 }
 
@@ -88,13 +91,18 @@ impl Doubt {
         self.change(raised, raised - 1);
     }
 
+    /// When it is asked the next time, what is held is compared.
+    pub(crate) fn suspect(&self) {
+        self.suspected.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Whether it is time to ask what is held. Until [settled](Self::settle) there is doubt.
-    pub(crate) fn is_due(&self, presence: &Presence) -> Option<Asked> {
-        let (renewals, reconnections) = (presence.renewals(), presence.reconnections());
-        let raised = self.raised.load(Ordering::SeqCst);
-        let is_routine = raised == 0 && reconnections == self.agreed_after.load(Ordering::SeqCst);
-        let due = !is_routine || renewals >= self.agreed_at.load(Ordering::SeqCst) + AGREE_EVERY;
-        due.then_some(Asked { renewals, reconnections, raised, is_routine })
+    pub(crate) fn is_due(&self, renewals: i64, reconnections: i64) -> Option<Asked> {
+        let (raised, suspected) = (self.raised.load(Ordering::SeqCst), self.suspected.load(Ordering::SeqCst));
+        let due = raised > 0
+            || reconnections != self.agreed_after.load(Ordering::SeqCst)
+            || renewals >= self.agreed_at.load(Ordering::SeqCst) + AGREE_EVERY;
+        due.then_some(Asked { renewals, reconnections, raised, suspected })
     }
 
     /// We agree, as of when it was asked.
@@ -102,6 +110,8 @@ impl Doubt {
         self.agreed_at.store(asked.renewals, Ordering::SeqCst);
         self.agreed_after.store(asked.reconnections, Ordering::SeqCst);
         self.change(asked.raised, 0);
+        // Where it is another by now, it is compared once more.
+        self.suspected.compare_exchange(asked.suspected, 0, Ordering::SeqCst, Ordering::SeqCst).ok();
     }
 
     fn change(&self, from: u64, to: u64) {
@@ -391,4 +401,30 @@ async fn bounded<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> R
     tokio::time::timeout(limit, call)
         .await
         .unwrap_or_else(|late| Err(Error::Outage { doing: "renewing", source: Box::new(late) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_counted_at_every_tenth_renewal_and_compared_after_whatever_may_have_gone_wrong() {
+        let doubt = Doubt::default();
+        let at = |renewals, reconnections| {
+            let asked = doubt.is_due(renewals, reconnections)?;
+            let is_routine = asked.is_routine(&doubt);
+            doubt.settle(asked);
+            Some(is_routine)
+        };
+        assert_eq!([at(9, 0), at(10, 0), at(11, 0)], [None, Some(true), None]);
+        doubt.raise();
+        assert_eq!([at(12, 0), at(13, 0)], [Some(false), None], "after a lost answer, at once");
+        assert_eq!([at(14, 1), at(15, 1)], [Some(false), None], "after a renewal by another connection, at once");
+        doubt.suspect();
+        assert_eq!([at(16, 1), at(24, 1), at(34, 1)], [None, Some(false), Some(true)], "in time");
+        let asked = doubt.is_due(44, 1).unwrap();
+        doubt.suspect();
+        doubt.settle(asked);
+        assert_eq!(at(54, 1), Some(false), "what is suspected meanwhile is still");
+    }
 }

@@ -287,7 +287,7 @@ impl<'a> Life<'a> {
         if may_be_held && now - self.agreed_at.load(Ordering::Relaxed) >= millis(CANCELLED_WITHIN) {
             doubt.raise();
         }
-        if let Some(asked) = doubt.is_due(&self.presence) {
+        if let Some(asked) = doubt.is_due(self.presence.renewals(), self.presence.reconnections()) {
             self.agree().await?;
             self.agreed_at.store(now, Ordering::Relaxed);
             doubt.settle(asked);

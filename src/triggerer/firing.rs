@@ -235,9 +235,9 @@ impl Firing {
             match (self.note(&stored), stored) {
                 (_, Ok(done)) => return Some(done),
                 (_, Err(error)) if !error.is_outage() => {
-                    tracing::error!("cannot be stored, will be leased again: {}", error.chain());
-                    // It is mine, and about to be run by nobody.
-                    self.doubt.raise();
+                    tracing::error!("a bad end cannot be stored, and will be looked for again: {}", error.chain());
+                    // It stays mine, and is run by nobody. In no hurry, as it may well come to the same.
+                    self.doubt.suspect();
                     break;
                 }
                 (backoff, Err(_)) => self.clock.sleep(backoff.unwrap_or_default()).await,

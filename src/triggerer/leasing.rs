@@ -60,7 +60,7 @@ impl Life<'_> {
             return Ok((Turn::Unasked, POLL));
         }
         let renewals = self.presence.renewals();
-        let asked = self.doubt.is_due(&self.presence);
+        let asked = self.doubt.is_due(renewals, self.presence.reconnections());
         // Nothing stays unread while the database is asked for anything but more.
         let is_the_last = self.holdings.room() <= unread.lock().expect("nothing panics while it is held").count;
         if asked.is_some() || sharing.is_due(renewals) || is_the_last {
@@ -88,7 +88,7 @@ impl Life<'_> {
     ) -> Result<Duration> {
         if let Some(asked) = asked {
             // Where no answer was lost, all that is mine I know of, and what I hold can only be more than that.
-            let agrees = asked.is_routine() && self.home.count_held().await? == self.holdings.len();
+            let agrees = asked.is_routine(&self.doubt) && self.home.count_held().await? == self.holdings.len();
             if !agrees {
                 self.agree(arrived).await?;
             }
