@@ -107,7 +107,7 @@ pub fn series(samples: &[Sample]) -> Vec<Series> {
 
 /// How many samples there are between two times of forgetting, or a multiple of that: what is compared is as many whole
 /// periods of tables that grow and are emptied.
-const PERIOD: usize = 24;
+const PERIOD: usize = 48;
 
 impl Series {
     /// Whether it is flat.

@@ -151,10 +151,19 @@ async fn forget(bench: &Bench<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How far samples are apart: a minute, after which what has ended is forgotten, is a number of them that `flat` counts by.
+fn apart(lasting: Duration) -> Duration {
+    let mut apart = FURTHEST;
+    while apart > lasting / SAMPLES && apart / 2 >= CLOSEST {
+        apart /= 2;
+    }
+    apart
+}
+
 /// Looks at everything again and again.
 async fn watch(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let clock = bench.store.clock();
-    let apart = (bench.settings.lasting / SAMPLES).clamp(CLOSEST, FURTHEST);
+    let apart = apart(bench.settings.lasting);
     let began = clock.monotonic();
     LATE.forget();
     RESUMED.store(0, Ordering::Relaxed);
@@ -179,4 +188,16 @@ async fn watch(bench: &Bench<'_>) -> Result<Vec<Sample>> {
 /// How much is open, where the system tells, but for the folder that is read for it.
 fn descriptors() -> Option<u64> {
     fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_samples_are_a_minute() {
+        let minute = |minutes| Duration::from_mins(1).as_micros() / apart(Duration::from_mins(minutes)).as_micros();
+        assert_eq!([5, 7, 10, 15, 20, 600].map(minute), [48, 48, 24, 24, 12, 12]);
+        assert_eq!(minute(0), 192);
+    }
 }
