@@ -159,7 +159,7 @@ struct Life<'a> {
     aside: Aside,
     /// How many are claimed at once.
     reach: Reach,
-    /// Not all that the database said to run here did.
+    /// Not all that the database said to run here did, when it was last asked: it is asked soon again.
     was_more_held: AtomicBool,
     /// When the database was last asked what runs here, in milliseconds of the monotonic clock.
     agreed_at: AtomicI64,
@@ -379,11 +379,11 @@ impl<'a> Life<'a> {
         }
         held.iter().filter(|held| held.cancelled).for_each(|held| self.running.cancel(held.fence));
         self.store_progress().await;
+        let mut missing: Vec<Fence> = held.iter().map(|held| held.fence).collect();
+        missing.retain(|fence| !self.running.has(*fence));
+        self.was_more_held.store(!missing.is_empty(), Ordering::Relaxed);
         // What ran as we asked, and is over by now, was most likely stored meanwhile. If not, it is missing the next time.
-        let ended = |fence: &Fence| ran.contains(fence) && !dropped.contains(fence);
-        let runs = |fence: &Fence| self.running.has(*fence) || ended(fence);
-        self.was_more_held.store(held.iter().any(|held| !self.running.has(held.fence)), Ordering::Relaxed);
-        let missing: Vec<Fence> = held.iter().map(|held| held.fence).filter(|fence| !runs(fence)).collect();
+        missing.retain(|fence| !ran.contains(fence) || dropped.contains(fence));
         self.put_back(&missing).await
     }
 
