@@ -3,11 +3,7 @@
 //! What was found is kept until it is stored, through any outage. Evidence needs no lease, and is stored even when this
 //! life turns out to be over; a verdict is given only while the replica is neither parked nor gone.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use reveille_trigger::{Event, Outcome, Receipt};
@@ -21,10 +17,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    commits::committed,
+    commits::{Pace, committed},
     error::Result,
     metrics,
-    outage::Outage,
     presence::{Doubt, Presence},
     store::{Reach, Verdict, event, halves, trigger::Release},
     tally::Tally,
@@ -44,9 +39,7 @@ pub(super) struct Firing {
     holdings: Arc<Holdings>,
     doubt: Arc<Doubt>,
     tally: Tally,
-    outage: Mutex<Outage>,
-    /// How many are stored at once.
-    reach: Reach,
+    pace: Arc<Pace>,
 }
 
 impl Firing {
@@ -59,18 +52,17 @@ impl Firing {
         tally: Tally,
         reach: Reach,
     ) -> Self {
-        let outage = Mutex::new(Outage::of("firing", &clock));
-        Self { clock, presence, home, holdings, doubt, tally, outage, reach }
+        let pace = Arc::new(Pace::new("firing", &clock, reach));
+        Self { clock, presence, home, holdings, doubt, tally, pace }
     }
 
     /// Commits until nothing more can come.
     pub(super) async fn run(self, findings: mpsc::Receiver<Finding>, under_way: TaskTracker) {
         let this = Arc::new(self);
-        committed(findings, &under_way, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
+        committed(findings, &under_way, &this.pace, |batch| Arc::clone(&this).commit(batch)).await;
     }
 
     async fn commit(self: Arc<Self>, batch: Vec<Finding>) {
-        let (began, is_full) = (self.clock.monotonic(), batch.len() == self.reach.rows());
         let (mut evidence, mut judged, mut fails, mut sleeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for finding in batch {
             match &finding.what {
@@ -89,14 +81,6 @@ impl Firing {
         self.fail(fails).await;
         self.release(sleeps).await;
         self.presence.set_running(self.holdings.len());
-        if is_full {
-            self.reach.note(Some(self.clock.monotonic().saturating_sub(began)));
-        }
-    }
-
-    /// Takes note of how a transaction went: of an outage all of them speak as one.
-    fn note<T>(&self, outcome: &Result<T>) -> Option<Duration> {
-        self.outage.lock().expect("nothing panics while it is held").note(outcome)
     }
 
     /// Fires; answers with what cannot be stored, as bad ends.
@@ -111,20 +95,10 @@ impl Firing {
             let fired = self.home.fire(batch).await;
             match fired {
                 Ok(receipts) => {
-                    self.note(&Ok(()));
+                    self.pace.note(&Ok(()));
                     self.settled(part, &receipts);
                 }
-                Err(error) if error.is_outage() => {
-                    self.reach.note(None);
-                    let is_late = error.is_late() && part.len() > 1;
-                    let backoff = self.note::<()>(&Err(error)).unwrap_or_default();
-                    self.clock.sleep(backoff).await;
-                    if is_late {
-                        parts.extend(halves(part));
-                    } else {
-                        parts.push(part);
-                    }
-                }
+                Err(error) if error.is_outage() => parts.extend(self.pace.again(part, error).await),
                 // One of them cannot be stored: halve until it is alone.
                 Err(_) if part.len() > 1 => parts.extend(halves(part)),
                 Err(error) => {
@@ -232,7 +206,7 @@ impl Firing {
     async fn persist<T, S: Future<Output = Result<T>>>(&self, store: impl Fn() -> S) -> Option<T> {
         while self.may_judge().await {
             let stored = store().await;
-            match (self.note(&stored), stored) {
+            match (self.pace.note(&stored), stored) {
                 (_, Ok(done)) => return Some(done),
                 (_, Err(error)) if !error.is_outage() => {
                     tracing::error!("a bad end cannot be stored, and will be looked for again: {}", error.chain());

@@ -3,20 +3,16 @@
 //! Each write names holder and generation. A refused deferral means that the task was cancelled, or is no longer mine; it
 //! is then ended as cancelled, under the same fence.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::running::Running;
 use crate::{
-    commits::committed,
+    commits::{Pace, committed},
     error::Result,
     id::{Fence, Incarnation},
-    outage::Outage,
     presence::Presence,
     store::{
         MOST, Reach, Store, halves,
@@ -54,26 +50,23 @@ pub(super) struct Settling {
     store: Store,
     presence: Arc<Presence>,
     running: Arc<Running>,
-    outage: Mutex<Outage>,
-    /// How many are stored at once.
-    reach: Reach,
+    pace: Arc<Pace>,
 }
 
 impl Settling {
     pub(super) fn new(store: Store, presence: Arc<Presence>, running: Arc<Running>) -> Self {
-        let outage = Mutex::new(Outage::of("storing what steps answered", store.clock()));
         let reach = Reach::on(store.url());
-        Self { store, presence, running, outage, reach }
+        let pace = Arc::new(Pace::new("storing what steps answered", store.clock(), reach));
+        Self { store, presence, running, pace }
     }
 
     /// Stores until nothing more can come, or this life is over: then nothing of it can be stored.
     pub(super) async fn run(self, ends: mpsc::Receiver<Ended>, under_way: TaskTracker) {
         let this = Arc::new(self);
-        committed(ends, &under_way, || this.reach.rows(), |batch| Arc::clone(&this).commit(batch)).await;
+        committed(ends, &under_way, &this.pace, |batch| Arc::clone(&this).commit(batch)).await;
     }
 
     async fn commit(self: Arc<Self>, batch: Vec<Ended>) {
-        let (began, is_full) = (self.store.clock().monotonic(), batch.len() == self.reach.rows());
         let mut parts = parts(batch, MOST, Ended::size);
         while let Some(part) = parts.pop() {
             if self.presence.gone().is_cancelled() {
@@ -83,21 +76,11 @@ impl Settling {
             let stored = self.store_all(&part).await;
             match stored {
                 Ok(done) => {
-                    self.note(&Ok(()));
+                    self.pace.note(&Ok(()));
                     self.free(&part);
                     self.follow_up(done).await;
                 }
-                Err(error) if error.is_outage() => {
-                    self.reach.note(None);
-                    let is_late = error.is_late() && part.len() > 1;
-                    let backoff = self.note(&Err(error)).unwrap_or_default();
-                    self.store.clock().sleep(backoff).await;
-                    if is_late {
-                        parts.extend(halves(part));
-                    } else {
-                        parts.push(part);
-                    }
-                }
+                Err(error) if error.is_outage() => parts.extend(self.pace.again(part, error).await),
                 // One of them cannot be stored: halve until it is alone.
                 Err(_) if part.len() > 1 => parts.extend(halves(part)),
                 Err(error) => {
@@ -107,14 +90,6 @@ impl Settling {
                 }
             }
         }
-        if is_full {
-            self.reach.note(Some(self.store.clock().monotonic().saturating_sub(began)));
-        }
-    }
-
-    /// Takes note of how a transaction went: of an outage all of them speak as one.
-    fn note(&self, outcome: &Result<()>) -> Option<Duration> {
-        self.outage.lock().expect("nothing panics while it is held").note(outcome)
     }
 
     fn free(&self, part: &[Ended]) {

@@ -11,7 +11,9 @@ use reveille::{
     triggerer, worker,
 };
 
-use crate::stage::{Gate, Plain, Role, Script, Scripted, Seen, Stage, ms, patient, quick, result, times, until};
+use crate::stage::{
+    Gate, Plain, Played, Role, Script, Scripted, Seen, Stage, ms, patient, quick, result, times, until,
+};
 
 fn waiting_on(trigger: Scripted) -> NewTask {
     let task = Script::<Plain>::of(|_, _| async { Ok(done()) });
@@ -26,6 +28,18 @@ fn held_up(end: &Gate) -> Script {
         async move {
             end.await;
             Ok(done_with(cx.attempt()))
+        }
+    })
+}
+
+/// A trigger that fires as soon as its check is let through.
+fn fires_after(end: &Gate) -> (Scripted, Arc<Played>) {
+    let end = end.clone();
+    Scripted::of(move |_| {
+        let end = end.passed();
+        async move {
+            end.await;
+            Ok(Answer::Fire(Event::resume("seen")?))
         }
     })
 }
@@ -212,14 +226,7 @@ on_postgres!(
             [Role::worker(&store, quick::worker("worker")), Role::triggerer(&store, quick::triggerer("triggerer"))];
         let end = Gate::shut();
         let task = stage.enqueue(&held_up(&end)).await;
-        let shut = end.clone();
-        let (fires, fired) = Scripted::of(move |_| {
-            let end = shut.passed();
-            async move {
-                end.await;
-                Ok(Answer::Fire(Event::resume("seen")?))
-            }
-        });
+        let (fires, fired) = fires_after(&end);
         let waits = stage.store.enqueue(waiting_on(fires)).await.unwrap();
         stage.until_state(task, "running").await;
         fired.until(Seen::Check, 1).await;
@@ -248,14 +255,7 @@ on_postgres!(
             [Role::worker(&store, quick::worker("worker")), Role::triggerer(&store, quick::triggerer("triggerer"))];
         let end = Gate::shut();
         let task = stage.enqueue(&held_up(&end)).await;
-        let shut = end.clone();
-        let (fires, fired) = Scripted::of(move |_| {
-            let end = shut.passed();
-            async move {
-                end.await;
-                Ok(Answer::Fire(Event::resume("seen")?))
-            }
-        });
+        let (fires, fired) = fires_after(&end);
         stage.store.enqueue(waiting_on(fires)).await.unwrap();
         stage.until_state(task, "running").await;
         fired.until(Seen::Check, 1).await;
