@@ -10,11 +10,12 @@
 use std::fmt;
 
 use aes_gcm::aead::{AeadInOut, Error as AeadError};
-use aes_gcm::aes::Aes256;
+use aes_gcm::aes::cipher::BlockCipherEncrypt;
+use aes_gcm::aes::{Aes256, Block};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use cmac::Cmac;
-use cmac::digest::common::InnerInit;
-use cmac::digest::{FixedOutput, Update};
+use cmac::digest::Mac;
+use dbl::Dbl;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
@@ -55,15 +56,20 @@ pub(super) struct Key {
     id: KeyId,
     /// Boxed, so that a key that is moved leaves no copy behind: the cipher wipes itself only where it is dropped.
     cipher: Box<Aes256>,
+    /// `K1` of the specification, the same for all messages.
+    k1: Box<Zeroizing<Block>>,
 }
 
 impl Key {
     pub(super) fn new(bytes: &[u8; KEY_LEN]) -> Self {
+        let mut mac = Cmac::<Aes256>::new(bytes.into());
+        mac.update(ID_LABEL);
+        let [a, b, c, d, ..]: [u8; 16] = mac.finalize().into_bytes().into();
         let cipher = Box::new(Aes256::new(bytes.into()));
-        let mut mac = [0; 16];
-        cmac(&cipher, &[ID_LABEL], &mut mac);
-        let [a, b, c, d, ..] = mac;
-        Self { id: KeyId([a, b, c, d]), cipher }
+        let mut k1 = Box::new(Zeroizing::<Block>::default());
+        cipher.encrypt_block(&mut k1);
+        **k1 = k1.dbl();
+        Self { id: KeyId([a, b, c, d]), cipher, k1 }
     }
 
     pub(super) fn id(&self) -> KeyId {
@@ -91,25 +97,19 @@ impl Key {
         cipher.decrypt_inout_detached(&nonce.into(), bound, buffer.into(), tag.into())
     }
 
-    /// The cipher and the nonce for one message: steps 1 to 6 of the specification. `Cmac` does the steps 1, 2 and 5.
+    /// The cipher and the nonce for one message: steps 3 to 6 of the specification, that is CMAC for two messages of one block.
     fn derive(&self, nonce: &[u8; NONCE_LEN]) -> (Aes256Gcm, [u8; 12]) {
         let (context, rest) = nonce.split_at(12);
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        let (low, high) = key.split_at_mut(16);
-        for (counter, half) in [(1, low), (2, high)] {
-            let half = half.try_into().expect("half of 32 bytes is 16");
-            cmac(&self.cipher, &[&[0, counter, b'X', 0], context], half);
+        let (halves, _) = Block::slice_as_chunks_mut(&mut *key);
+        for (counter, half) in (1..).zip(halves.iter_mut()) {
+            half[..4].copy_from_slice(&[0, counter, b'X', 0]);
+            half[4..].copy_from_slice(context);
+            half.iter_mut().zip(self.k1.iter()).for_each(|(byte, k1)| *byte ^= k1);
         }
+        self.cipher.encrypt_blocks(halves);
         (Aes256Gcm::new((&*key).into()), rest.try_into().expect("24 bytes less 12 are 12"))
     }
-}
-
-fn cmac(cipher: &Aes256, message: &[&[u8]], out: &mut [u8; 16]) {
-    let mut mac = Cmac::inner_init(cipher);
-    for part in message {
-        mac.update(part);
-    }
-    mac.finalize_into(out.into());
 }
 
 /// Bytes from the operating system, never from a generator of our own: it knows of forks and of snapshots of virtual
