@@ -40,8 +40,8 @@ const MOVABLE: usize = 2_000;
 /// How many of them a claim or a lease takes: so few that reading what is stuck would show.
 const TAKEN: usize = 100;
 
-/// The parts of the statements that find rows.
-const SEARCHES: [&str; 2] = ["CTE first", "CTE left_behind"];
+/// The part of a claim and of a lease that finds rows.
+const SEARCH: &str = "CTE first";
 
 /// How many are written in one transaction.
 const AT_ONCE: usize = 1_000_000;
@@ -218,16 +218,14 @@ impl Store {
         let (worker, triggerer) = (takers.worker, takers.triggerer);
         let (none, taken) = ("array[]::uuid[]", format!("{TAKEN}::bigint"));
         let claim = format!("null::text[], array['{NAME}'], '{worker}'::uuid, {now}::bigint, {taken}, {none}");
-        let left_behind = format!("null::text[], array['{KIND}'], '{triggerer}'::uuid, {taken}, {none}");
         let lease = format!("null::text[], array['{KIND}'], '{triggerer}'::uuid, {now}::bigint, {taken}, {none}");
         let mut tx = self.begin().await?;
         let Db::Postgres(c) = tx.db() else { return Err(Error::Invalid("pages are PostgreSQL's".to_owned())) };
-        let claim = explained(c, include_str!("sql/claim.postgres.sql"), &claim, TAKEN).await?;
-        // First it looks for what those left behind that are gone: here nobody is.
-        let left_behind = explained(c, include_str!("sql/take_over.postgres.sql"), &left_behind, 0).await?;
-        let lease = explained(c, include_str!("sql/lease.postgres.sql"), &lease, TAKEN).await?;
+        let claim = explained(c, include_str!("sql/claim.postgres.sql"), &claim, Some(TAKEN)).await?;
+        let look = explained(c, include_str!("sql/look.postgres.sql"), &format!("'{triggerer}'::uuid"), None).await?;
+        let lease = explained(c, include_str!("sql/lease.postgres.sql"), &lease, Some(TAKEN)).await?;
         // The connection is closed with its transaction, and nothing is left of either.
-        Ok(Effort { claim, lease: left_behind.and(lease) })
+        Ok(Effort { claim, lease: look.and(lease) })
     }
 
     /// On SQLite, of the runtime's verbs.
@@ -254,7 +252,9 @@ impl Store {
             };
             let claims = task::claim(&mut Db::Sqlite(&mut tx), takers.worker, &tasks, now, TAKEN).await?;
             let claim = lap();
-            let leases = trigger::lease(&mut Db::Sqlite(&mut tx), takers.triggerer, &triggers, now, TAKEN).await?;
+            let (triggerer, db) = (takers.triggerer, &mut Db::Sqlite(&mut tx));
+            let look = trigger::look(db, triggerer).await?;
+            let leases = trigger::lease(db, triggerer, &look, &triggers, now, TAKEN).await?;
             let lease = lap();
             taken(claims.mine.len(), TAKEN)?;
             taken(leases.len(), TAKEN)?;
@@ -268,8 +268,8 @@ impl Store {
 }
 
 /// What a statement goes through by the server's own account, planned for these arguments and planned for any: the more of
-/// the two, and the shorter time.
-async fn explained(c: &mut PgConnection, text: &str, arguments: &str, rows: usize) -> Result<Cost> {
+/// the two, and the shorter time. It takes so many rows, or only looks.
+async fn explained(c: &mut PgConnection, text: &str, arguments: &str, rows: Option<usize>) -> Result<Cost> {
     let run = async |c: &mut PgConnection, text: String| {
         sqlx::raw_sql(AssertSqlSafe(text)).execute(c).await.map_err(doing("explaining")).map(drop)
     };
@@ -298,18 +298,23 @@ async fn explained(c: &mut PgConnection, text: &str, arguments: &str, rows: usiz
 }
 
 /// What `explain` tells.
-fn cost(told: &Value, rows: usize) -> Result<Cost> {
+fn cost(told: &Value, rows: Option<usize>) -> Result<Cost> {
     let figure = |value: &Value, name: &str| {
         let figure = value[name].as_f64();
         figure.ok_or_else(|| Error::Unusable(format!("the server's explain tells no {name:?}")))
     };
     let plan = &told["Plan"];
-    taken(figure(plan, "Actual Rows")?.round() as usize, rows)?;
     let pages = |node: &Value| -> Result<u64> {
         Ok((figure(node, "Shared Hit Blocks")? + figure(node, "Shared Read Blocks")?) as u64)
     };
-    let search = nodes(plan).into_iter().find(|node| SEARCHES.iter().any(|name| node["Subplan Name"] == *name));
-    let search = search.ok_or_else(|| Error::Unusable("the server's explain tells of no search".to_owned()))?;
+    let search = match rows {
+        None => plan,
+        Some(rows) => {
+            taken(figure(plan, "Actual Rows")?.round() as usize, rows)?;
+            let search = nodes(plan).into_iter().find(|node| node["Subplan Name"] == SEARCH);
+            search.ok_or_else(|| Error::Unusable("the server's explain tells of no search".to_owned()))?
+        }
+    };
     let took = Duration::from_secs_f64(figure(told, "Execution Time")? / 1_000.0);
     Ok(Cost { work: pages(plan)?, search: Some(pages(search)?), took })
 }

@@ -51,6 +51,7 @@ struct LeaseRow {
     deadline_at: Option<i64>,
     deaths: i32,
     error_budget: Option<i32>,
+    arrivals: i32,
     #[sqlx(default)]
     inherited: bool,
 }
@@ -79,58 +80,105 @@ impl Lease {
     }
 }
 
-/// Leases up to `limit` triggers: first what holders that are gone left behind, then what is free.
+/// What a triggerer asks before it leases.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Every set of kinds that was ever stored.
+    pub kinds: Vec<String>,
+    /// Holders that are gone left something behind.
+    pub left_behind: bool,
+    /// Something has come for what I hold that I have not been told of: see [`news`](arrival::news).
+    pub has_news: bool,
+}
+
+/// Looks at what there is beside what is free: most of the time, that is nothing.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn look(db: &mut Db<'_>, me: Incarnation) -> Result<Look> {
+    let looked = match db {
+        Db::Postgres(c) => sqlx::query_as(include_str!("sql/look.postgres.sql")).bind(me.0).fetch_one(&mut **c).await,
+        Db::Sqlite(c) => {
+            let looked = sqlx::query_as(include_str!("sql/look.sqlite.sql")).bind(me.0).fetch_one(&mut **c).await;
+            looked.and_then(|(kinds, left_behind, has_news): (String, bool, bool)| {
+                let kinds = serde_json::from_str(&kinds).map_err(|error| sqlx::Error::Decode(error.into()))?;
+                Ok((kinds, left_behind, has_news))
+            })
+        }
+    };
+    let (kinds, left_behind, has_news) = looked.map_err(doing("looking for what there is to lease"))?;
+    Ok(Look { kinds, left_behind, has_news })
+}
+
+/// Leases up to `limit` triggers: first what holders that are gone left behind, if it was seen that they did, then what is free.
 ///
 /// # Errors
 /// If the database does not answer: then [`held`] tells what was leased.
-pub async fn lease(db: &mut Db<'_>, me: Incarnation, scope: &Scope, now: i64, limit: usize) -> Result<Vec<Lease>> {
-    let rows = match db {
-        Db::Postgres(c) => lease_postgres(c, me, scope, now, limit).await,
-        Db::Sqlite(c) => lease_sqlite(c, me, scope, now, limit).await,
-    };
-    with_arrived(db, rows.map_err(doing("leasing"))?).await
+pub async fn lease(
+    db: &mut Db<'_>,
+    me: Incarnation,
+    look: &Look,
+    scope: &Scope,
+    now: i64,
+    limit: usize,
+) -> Result<Vec<Lease>> {
+    let mut rows = Vec::new();
+    if look.left_behind {
+        rows = take_over(db, me, scope, limit).await.map_err(doing("taking over"))?;
+    }
+    if rows.len() < limit {
+        let free = lease_free(db, me, scope, now, limit - rows.len()).await;
+        rows.extend(free.map_err(doing("leasing"))?);
+    }
+    with_arrived(db, rows).await
 }
 
 async fn with_arrived(db: &mut Db<'_>, rows: Vec<LeaseRow>) -> Result<Vec<Lease>> {
-    let tasks: Vec<Uuid> = rows.iter().map(|row| row.task_id).collect();
+    let told = rows.iter().filter(|row| row.arrivals > 0);
+    let tasks: Vec<Uuid> = told.map(|row| row.task_id).collect();
     let mut came = arrival::of(db, &tasks).await?;
     Ok(rows.into_iter().map(|row| Lease::from(row).with_arrived(&mut came)).collect())
 }
 
-async fn lease_postgres(
-    c: &mut sqlx::PgConnection,
+async fn take_over(
+    db: &mut Db<'_>,
     me: Incarnation,
     scope: &Scope,
-    now: i64,
     limit: usize,
 ) -> Result<Vec<LeaseRow>, sqlx::Error> {
-    let (queues, aside) = (scope.queues.as_deref(), scope.aside_ids());
-    let take_over = sqlx::query_as(include_str!("sql/take_over.postgres.sql")).bind(queues).bind(&scope.kinds);
-    let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).bind(&aside).fetch_all(&mut *c).await?;
-    let left = limit.saturating_sub(rows.len());
-    if left > 0 {
-        let free = sqlx::query_as(include_str!("sql/lease.postgres.sql")).bind(queues).bind(&scope.kinds);
-        rows.extend(free.bind(me.0).bind(now).bind(left as i64).bind(aside).fetch_all(c).await?);
+    let (queues, limit) = (scope.queues.as_deref(), limit as i64);
+    match db {
+        Db::Postgres(c) => {
+            let query = sqlx::query_as(include_str!("sql/take_over.postgres.sql")).bind(queues).bind(&scope.kinds);
+            query.bind(me.0).bind(limit).bind(scope.aside_ids()).fetch_all(&mut **c).await
+        }
+        Db::Sqlite(c) => {
+            let query = sqlx::query_as(include_str!("sql/take_over.sqlite.sql")).bind(queues.map(json));
+            let query = query.bind(json(&scope.kinds)).bind(me.0).bind(limit).bind(scope.aside_json());
+            query.fetch_all(&mut **c).await
+        }
     }
-    Ok(rows)
 }
 
-async fn lease_sqlite(
-    c: &mut sqlx::SqliteConnection,
+async fn lease_free(
+    db: &mut Db<'_>,
     me: Incarnation,
     scope: &Scope,
     now: i64,
     limit: usize,
 ) -> Result<Vec<LeaseRow>, sqlx::Error> {
-    let (queues, kinds, aside) = (scope.queues.as_deref().map(json), json(&scope.kinds), scope.aside_json());
-    let take_over = sqlx::query_as(include_str!("sql/take_over.sqlite.sql")).bind(&queues).bind(&kinds);
-    let mut rows: Vec<LeaseRow> = take_over.bind(me.0).bind(limit as i64).bind(&aside).fetch_all(&mut *c).await?;
-    let left = limit.saturating_sub(rows.len());
-    if left > 0 {
-        let free = sqlx::query_as(include_str!("sql/lease.sqlite.sql")).bind(&queues).bind(&kinds);
-        rows.extend(free.bind(me.0).bind(now).bind(left as i64).bind(aside).fetch_all(c).await?);
+    let (queues, limit) = (scope.queues.as_deref(), limit as i64);
+    match db {
+        Db::Postgres(c) => {
+            let query = sqlx::query_as(include_str!("sql/lease.postgres.sql")).bind(queues).bind(&scope.kinds);
+            query.bind(me.0).bind(now).bind(limit).bind(scope.aside_ids()).fetch_all(&mut **c).await
+        }
+        Db::Sqlite(c) => {
+            let query = sqlx::query_as(include_str!("sql/lease.sqlite.sql")).bind(queues.map(json));
+            let query = query.bind(json(&scope.kinds)).bind(me.0).bind(now).bind(limit).bind(scope.aside_json());
+            query.fetch_all(&mut **c).await
+        }
     }
-    Ok(rows)
 }
 
 /// What the database says that I hold.
@@ -166,7 +214,7 @@ pub async fn held(db: &mut Db<'_>, me: Incarnation, running: &HashSet<Fence, imp
     }
     let mut came = arrival::of(db, &told).await?;
     if held.fences.iter().any(|fence| !running.contains(fence)) {
-        let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget from reveille_trigger where holder = $1";
+        let text = "select task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget, arrivals from reveille_trigger where holder = $1";
         let is_missing = |row: &LeaseRow| std::future::ready(!running.contains(&fence(row.task_id, row.generation)));
         let rows: Result<Vec<LeaseRow>, _> = each!(db, c => {
             sqlx::query_as(text).bind(me.0).fetch(&mut **c).try_filter(is_missing).try_collect().await

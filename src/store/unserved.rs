@@ -48,7 +48,7 @@ pub async fn beside(db: &mut Db<'_>, triggerers: &[replica::Replica]) -> Result<
               where exists (select 1 from reveille_trigger t
                              where t.queue = q.name and t.kind = s.kinds and t.holder is null and not t.passive)
              union
-             select t.kind, t.queue from reveille_replica r join reveille_trigger t on t.holder = r.incarnation
+             select t.kind, t.queue from reveille_replica r join reveille_trigger t on t.holder between r.incarnation and r.incarnation
               where r.gone_at is not null and r.role = 'triggerer'
               order by 1, 2"
         }

@@ -188,23 +188,23 @@ impl DatabaseHome {
         Self { store, me, queues }
     }
 
-    /// What this binary has whole, among what was ever stored.
-    async fn scope(&self, db: &mut Db<'_>) -> Result<Scope> {
-        let (have, stored) = (kind::kinds()?, trigger::kind_sets(db).await?);
-        let kinds = stored.into_iter().filter(|kinds| kind::has_whole(have, kinds)).collect();
+    /// What this binary has whole, among the sets of kinds that were ever stored.
+    fn scope(&self, stored: Vec<String>) -> Result<Scope> {
+        let (mut kinds, have) = (stored, kind::kinds()?);
+        kinds.retain(|kinds| kind::has_whole(have, kinds));
         Ok(Scope { queues: self.queues.clone(), kinds, aside: Vec::new() })
     }
 
     /// The same without what is set aside.
-    async fn scope_without(&self, db: &mut Db<'_>, aside: &Aside) -> Result<Scope> {
-        let mut scope = self.scope(db).await?;
+    fn scope_without(&self, aside: &Aside, stored: Vec<String>) -> Result<Scope> {
+        let mut scope = self.scope(stored)?;
         scope.kinds.retain(|kinds| !aside.leaves(kinds));
         scope.aside = aside.rows();
         Ok(scope)
     }
 
     async fn count_free(&self, db: &mut Db<'_>, most: usize, aside: &Aside) -> Result<usize> {
-        let scope = self.scope_without(db, aside).await?;
+        let scope = self.scope_without(aside, trigger::kind_sets(db).await?)?;
         let free = fleet::free(db, &scope, self.store.clock().now_ms(), most).await?;
         Ok(free.try_into().unwrap_or_default())
     }
@@ -270,12 +270,15 @@ impl Home for DatabaseHome {
     async fn lease<'a>(&'a self, limit: usize, aside: &Aside) -> Result<Taken<'a>> {
         let (leases, news) = within("leasing triggers", async {
             let mut tx = self.store.begin().await?;
-            let news = arrival::news(&mut tx.db(), self.me).await?;
-            let mut leases = Vec::new();
+            let (mut news, mut leases) = (Vec::new(), Vec::new());
+            let mut look = trigger::look(&mut tx.db(), self.me).await?;
+            if look.has_news {
+                news = arrival::news(&mut tx.db(), self.me).await?;
+            }
             if limit > 0 {
-                let scope = self.scope_without(&mut tx.db(), aside).await?;
+                let scope = self.scope_without(aside, std::mem::take(&mut look.kinds))?;
                 let now = self.store.clock().now_ms();
-                leases = trigger::lease(&mut tx.db(), self.me, &scope, now, limit).await?;
+                leases = trigger::lease(&mut tx.db(), self.me, &look, &scope, now, limit).await?;
             }
             tx.commit().await?;
             Ok((leases, news))
@@ -392,7 +395,7 @@ impl Home for DatabaseHome {
     async fn cancelled(&self, limit: usize) -> Result<Vec<Undoing>> {
         let undos = within("leasing what is to be undone", async {
             let mut tx = self.store.begin().await?;
-            let scope = self.scope(&mut tx.db()).await?;
+            let scope = self.scope(trigger::kind_sets(&mut tx.db()).await?)?;
             let now = self.store.clock().now_ms();
             let undos = undo::lease(&mut tx.db(), self.me, &scope, now, limit as i64).await?;
             tx.commit().await?;

@@ -14,7 +14,7 @@ use reveille::{
 
 use self::backend::Home;
 pub(crate) use self::{
-    acting::{card, scope, work},
+    acting::{card, lease, scope, work},
     backend::{Backend, admin_url},
     fakes::{Fake, OtherFake},
 };

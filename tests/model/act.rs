@@ -220,7 +220,7 @@ impl Act<'_> {
     async fn wait(&self, op: &Op, db: &mut Db<'_>) -> Result<Answer> {
         Ok(match op {
             Op::Lease { by, reach, limit } => {
-                let leases = trigger::lease(db, by.id(), &self.cast.scope(reach), self.now, *limit).await?;
+                let leases = crate::stage::lease(db, by.id(), &self.cast.scope(reach), self.now, *limit).await?;
                 let count = leases.len();
                 let leases: BTreeSet<_> = leases.into_iter().map(leased).collect();
                 assert_eq!(leases.len(), count, "a trigger was leased twice at once");

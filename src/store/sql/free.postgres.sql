@@ -1,6 +1,6 @@
 -- Counts what can be leased: free active triggers that are due for a look, and what holders that are gone left behind.
 --  $1 queues (null: all)  $2 kind sets  $3 now  $4 up to how many of each  $5 set aside
--- Walks the index ranges that the lease walks.
+-- Walks the index ranges that the lease and the take-over walk.
 select (select count(*)
           from (select
                   from generate_series(3, 0, -1) as p(priority),
@@ -19,7 +19,8 @@ select (select count(*)
                   from (select incarnation from reveille_replica where gone_at is not null and role = 'triggerer') g,
                        lateral (select
                                   from reveille_trigger t
-                                 where t.holder = g.incarnation and t.task_id <> all($5::uuid[]) and t.kind = any($2)
+                                 where t.holder between g.incarnation and g.incarnation and t.task_id <> all($5::uuid[]) and t.kind = any($2)
                                    and ($1::text[] is null or t.queue = any($1))
+                                 order by t.holder
                                  limit $4) r
                  limit $4) gone)

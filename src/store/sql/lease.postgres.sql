@@ -34,4 +34,4 @@ update reveille_trigger t
  where t.task_id = due.task_id
    and exists (select 1 from reveille_replica r where r.incarnation = $3 and r.gone_at is null)
    and (select pg_try_advisory_xact_lock(uuid_hash_extended($3, 0)))
-returning t.task_id, t.generation, t.kind, t.spec, t.since, t.wake_at, t.deadline_at, t.deaths, t.error_budget
+returning t.task_id, t.generation, t.kind, t.spec, t.since, t.wake_at, t.deadline_at, t.deaths, t.error_budget, t.arrivals

@@ -19,4 +19,4 @@ update reveille_trigger
                     where $1 is null or q.name in (select value from json_each($1))
                     order by t.priority desc, t.wake_at
                     limit $5)
-returning task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget
+returning task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget, arrivals

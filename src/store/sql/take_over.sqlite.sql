@@ -12,4 +12,4 @@ update reveille_trigger
                     and hex(t.task_id) not in (select value from json_each($5))
                     and ($1 is null or t.queue in (select value from json_each($1)))
                   limit $4)
-returning task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget, true as inherited
+returning task_id, generation, kind, spec, since, wake_at, deadline_at, deaths, error_budget, arrivals, true as inherited

@@ -6,7 +6,7 @@ use reveille::{
     Deferral, NewTask, defer,
     id::{Fence, Incarnation, TaskId},
     store::{
-        BATCH, Scope, Tx, Wait,
+        BATCH, Db, Scope, Tx, Wait,
         event::Firing,
         history::Why,
         replica::{self, Beat, Card, Role},
@@ -26,6 +26,18 @@ use super::Stage;
 /// All queues, and these kinds or names.
 pub(crate) fn scope(kinds: &[&str]) -> Scope {
     Scope { kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(), ..Scope::default() }
+}
+
+/// Looks, and leases.
+pub(crate) async fn lease(
+    db: &mut Db<'_>,
+    me: Incarnation,
+    scope: &Scope,
+    now: i64,
+    limit: usize,
+) -> reveille::Result<Vec<Lease>> {
+    let look = trigger::look(db, me).await?;
+    trigger::lease(db, me, &look, scope, now, limit).await
 }
 
 impl Stage {
@@ -127,7 +139,7 @@ impl Stage {
     }
 
     pub(crate) async fn leases(&self, triggerer: Incarnation, limit: usize) -> Vec<Lease> {
-        commit!(self.store, db => trigger::lease(db, triggerer, &scope(&["fake"]), self.now(), limit))
+        commit!(self.store, db => lease(db, triggerer, &scope(&["fake"]), self.now(), limit))
     }
 
     /// The tasks whose triggers a triggerer is given.

@@ -16,7 +16,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::stage::{Fake, Stage, scope};
+use crate::stage::{Fake, Stage, lease, scope};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -31,12 +31,15 @@ impl Stage {
     }
 
     async fn leases_all(&self, triggerer: Incarnation) -> Vec<Lease> {
-        commit!(self.store, db => trigger::lease(db, triggerer, &scope(&["all+fake+signal", "any+fake+signal"]), self.now(), 10))
+        commit!(self.store, db => lease(db, triggerer, &scope(&["all+fake+signal", "any+fake+signal"]), self.now(), 10))
     }
 
     /// For how many of its triggers a holder is told that something has come.
     async fn news(&self, triggerer: Incarnation) -> usize {
-        commit!(self.store, db => arrival::news(db, triggerer)).len()
+        let look = commit!(self.store, db => trigger::look(db, triggerer));
+        let news = commit!(self.store, db => arrival::news(db, triggerer));
+        assert_eq!(look.has_news, !news.is_empty());
+        news.len()
     }
 
     fn opened(&self, lease: Lease) -> Vec<(Key, serde_json::Value)> {
@@ -140,7 +143,7 @@ both!(
         commit!(stage.store, db => stage.store.fail_waits(db, None, vec![verdict]));
         stage.turn(Retry::default().cap + HOUR / 2);
         let kinds = scope(&["all+fake+signal+task"]);
-        let lease = commit!(stage.store, db => trigger::lease(db, triggerer, &kinds, stage.now(), 10)).pop().unwrap();
+        let lease = commit!(stage.store, db => lease(db, triggerer, &kinds, stage.now(), 10)).pop().unwrap();
         assert_eq!(lease.fence.generation, fence.generation + 1);
         let arrived = stage.opened(lease);
         assert_eq!((&arrived[0].0, &arrived[0].1["result"]), (&Key::Task(other.0), &json!(7)));

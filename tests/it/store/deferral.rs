@@ -14,7 +14,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::stage::{Fake, Stage, scope, work};
+use crate::stage::{Fake, Stage, lease, scope, work};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -369,12 +369,9 @@ both!(
         let task = stage.store.enqueue(work().when(defer(crate::stage::OtherFake {}))).await.unwrap();
         let triggerer = stage.triggerer().await;
         for kinds in [&["fake"][..], &["other"], &["other_fake+fake"], &[]] {
-            assert!(
-                commit!(stage.store, db => trigger::lease(db, triggerer, &scope(kinds), stage.now(), 10)).is_empty()
-            );
+            assert!(commit!(stage.store, db => lease(db, triggerer, &scope(kinds), stage.now(), 10)).is_empty());
         }
-        let leases =
-            commit!(stage.store, db => trigger::lease(db, triggerer, &scope(&["fake", "other_fake"]), stage.now(), 10));
+        let leases = commit!(stage.store, db => lease(db, triggerer, &scope(&["fake", "other_fake"]), stage.now(), 10));
         assert_eq!(leases.iter().map(|lease| lease.fence.task).collect::<Vec<_>>(), [task]);
     }
 );

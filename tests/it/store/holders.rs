@@ -15,7 +15,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::stage::{Fake, OtherFake, Stage, scope, work};
+use crate::stage::{Fake, OtherFake, Stage, lease, scope, work};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -61,8 +61,7 @@ both!(
         }
         let (first, second) = (stage.triggerer().await, stage.triggerer().await);
         let scope = scope(&["fake", "other_fake"]);
-        let lease =
-            async |who, limit| commit!(stage.store, db => trigger::lease(db, who, &scope, stage.now(), limit)).len();
+        let lease = async |who, limit| commit!(stage.store, db => lease(db, who, &scope, stage.now(), limit)).len();
         assert_eq!(lease(first, 5).await, 5);
         assert_eq!(commit!(stage.store, db => trigger::held(db, first, &HashSet::new())).missing.len(), 5);
         // What a gone holder left behind counts against the limit, and what is free tops it up.
@@ -123,8 +122,7 @@ both!(
         stage.deferred_on(reveille::wait::Timer::after(Duration::ZERO)).await;
         stage.deferred_on(reveille::wait::Signal::new("k")).await;
         let triggerer = stage.triggerer().await;
-        let leases =
-            commit!(stage.store, db => trigger::lease(db, triggerer, &scope(&["timer", "signal"]), stage.now(), 10));
+        let leases = commit!(stage.store, db => lease(db, triggerer, &scope(&["timer", "signal"]), stage.now(), 10));
         assert!(leases.is_empty());
     }
 );
@@ -139,7 +137,7 @@ both!(
                 aside: if aside { vec![task] } else { Vec::new() },
                 ..scope(&["fake"])
             };
-            commit!(stage.store, db => trigger::lease(db, triggerer, &scope, stage.now(), 10)).len()
+            commit!(stage.store, db => lease(db, triggerer, &scope, stage.now(), 10)).len()
         };
         assert_eq!(lease(Some(&["there"]), false).await, 0);
         assert_eq!(lease(None, true).await, 0);
@@ -216,10 +214,7 @@ both!(
     async fn a_kind_that_is_not_asked_for_is_not_taken_over(stage: Stage) {
         stage.store.enqueue(work().when(defer(OtherFake {}))).await.unwrap();
         let (gone, next) = (stage.triggerer().await, stage.triggerer().await);
-        assert_eq!(
-            commit!(stage.store, db => trigger::lease(db, gone, &scope(&["other_fake"]), stage.now(), 10)).len(),
-            1
-        );
+        assert_eq!(commit!(stage.store, db => lease(db, gone, &scope(&["other_fake"]), stage.now(), 10)).len(), 1);
         stage.lose(gone).await;
         assert!(stage.leases(next, 10).await.is_empty());
         assert_eq!(commit!(stage.store, db => trigger::held(db, gone, &HashSet::new())).fences.len(), 1);
@@ -231,7 +226,7 @@ on_postgres!(
         let fence = stage.deferred_on(Fake::default()).await;
         let (late, next) = (stage.triggerer().await, stage.triggerer().await);
         let mut tx = stage.store.begin().await.unwrap();
-        let leases = within!(tx, db => trigger::lease(db, late, &scope(&["fake"]), stage.now(), 10));
+        let leases = within!(tx, db => lease(db, late, &scope(&["fake"]), stage.now(), 10));
         assert_eq!(leases.len(), 1);
         stage.lose(late).await;
         assert!(stage.leased(next, 10).await.is_empty(), "it is locked, and nobody waits for it");

@@ -21,7 +21,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::stage::{Fake, Stage, scope, work};
+use crate::stage::{Fake, Stage, lease, scope, work};
 
 impl Stage {
     /// Tasks that wait on active triggers which one triggerer holds.
@@ -179,7 +179,7 @@ on_postgres!(
             let mut taking = stage.begin().await;
             let beat = Beat { incarnation: gone, beat: 0 };
             assert!(within!(taking, db => replica::declare_gone(db, beat, stage.now())));
-            let leases = within!(taking, db => trigger::lease(db, next, &scope(&["fake"]), stage.now(), 10));
+            let leases = within!(taking, db => lease(db, next, &scope(&["fake"]), stage.now(), 10));
             assert_eq!(leases.len(), 1);
             let verdict = async {
                 if skips {
@@ -411,7 +411,7 @@ on_postgres!(
                 stage.lose(before).await;
             }
             let mut leasing = stage.begin().await;
-            within!(leasing, db => trigger::lease(db, taker, &scope(&["fake"]), stage.now(), 10));
+            within!(leasing, db => lease(db, taker, &scope(&["fake"]), stage.now(), 10));
             let held = async {
                 commit!(stage.store, db => trigger::held(db, taker, &std::collections::HashSet::new())).fences.len()
             };
