@@ -227,11 +227,11 @@ const _: () = assert!(GONE_KEPT.as_secs() > 10 * TIME_OUT.as_secs());
 /// # Errors
 /// If the database does not answer.
 pub async fn forget(db: &mut Db<'_>, now: i64) -> Result<()> {
-    // Asked for the next holder from it on, for the reason given at `look`.
+    // Ranges, for the reason given in `sql/look.postgres.sql`.
     let text = "delete from reveille_replica
                  where gone_at < $1
-                   and incarnation is distinct from (select holder from reveille_task where holder >= incarnation order by holder limit 1)
-                   and incarnation is distinct from (select holder from reveille_trigger where holder >= incarnation order by holder limit 1)
+                   and incarnation is distinct from (select holder from reveille_task where holder between incarnation and incarnation order by holder limit 1)
+                   and incarnation is distinct from (select holder from reveille_trigger where holder between incarnation and incarnation order by holder limit 1)
                    and not exists (select 1 from reveille_undo u where u.holder = incarnation)";
     let before = now - millis(GONE_KEPT);
     each!(db, c => sqlx::query(text).bind(before).execute(&mut **c).await.map(drop))

@@ -254,7 +254,7 @@ impl Store {
             let claim = lap();
             let (triggerer, db) = (takers.triggerer, &mut Db::Sqlite(&mut tx));
             let look = trigger::look(db, triggerer).await?;
-            let leases = trigger::lease(db, triggerer, &look, &triggers, now, TAKEN).await?;
+            let leases = trigger::lease(db, triggerer, look.left_behind, &triggers, now, TAKEN).await?;
             let lease = lap();
             taken(claims.mine.len(), TAKEN)?;
             taken(leases.len(), TAKEN)?;

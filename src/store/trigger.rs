@@ -85,7 +85,7 @@ impl Lease {
 pub struct Look {
     /// Every set of kinds that was ever stored.
     pub kinds: Vec<String>,
-    /// Holders that are gone left something behind.
+    /// Holders that are gone left something behind, be it what nobody here can run.
     pub left_behind: bool,
     /// Something has come for what I hold that I have not been told of: see [`news`](arrival::news).
     pub has_news: bool,
@@ -110,20 +110,20 @@ pub async fn look(db: &mut Db<'_>, me: Incarnation) -> Result<Look> {
     Ok(Look { kinds, left_behind, has_news })
 }
 
-/// Leases up to `limit` triggers: first what holders that are gone left behind, if it was seen that they did, then what is free.
+/// Leases up to `limit` triggers: first what holders that are gone left behind, if they did when it was [looked](look), then what is free.
 ///
 /// # Errors
 /// If the database does not answer: then [`held`] tells what was leased.
 pub async fn lease(
     db: &mut Db<'_>,
     me: Incarnation,
-    look: &Look,
+    left_behind: bool,
     scope: &Scope,
     now: i64,
     limit: usize,
 ) -> Result<Vec<Lease>> {
     let mut rows = Vec::new();
-    if look.left_behind {
+    if left_behind {
         rows = take_over(db, me, scope, limit).await.map_err(doing("taking over"))?;
     }
     if rows.len() < limit {

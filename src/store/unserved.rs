@@ -44,11 +44,17 @@ pub async fn beside(db: &mut Db<'_>, triggerers: &[replica::Replica]) -> Result<
               order by 1, 2"
         }
         Db::Postgres(_) => {
-            "select s.kinds, q.name as queue from reveille_kind_set s, reveille_queue q
-              where exists (select 1 from reveille_trigger t
-                             where t.queue = q.name and t.kind = s.kinds and t.holder is null and not t.passive)
+            // Ranges, for the reason given in `sql/look.postgres.sql`.
+            "select s.kinds, q.name as queue
+               from reveille_kind_set s, reveille_queue q,
+                    lateral (select from reveille_trigger t
+                              where t.queue = q.name and t.kind = s.kinds and t.holder is null and not t.passive
+                              order by t.priority limit 1) t
              union
-             select t.kind, t.queue from reveille_replica r join reveille_trigger t on t.holder between r.incarnation and r.incarnation
+             select t.kind, t.queue
+               from reveille_replica r,
+                    lateral (select t.kind, t.queue from reveille_trigger t
+                              where t.holder between r.incarnation and r.incarnation order by t.holder) t
               where r.gone_at is not null and r.role = 'triggerer'
               order by 1, 2"
         }
@@ -71,9 +77,18 @@ pub async fn count(db: &mut Db<'_>, unserved: &Unserved, most: i64) -> Result<i6
               limit $3) as counted"
         }
         Db::Postgres(_) => {
-            "select count(*) from (select 1 from reveille_trigger t left join reveille_replica r on r.incarnation = t.holder
-              where t.queue = $1 and t.kind = $2 and not t.passive and (t.holder is null or r.gone_at is not null)
-              limit $3) as counted"
+            "select least(count(*), $3)
+               from ((select 1 from reveille_trigger t
+                       where t.queue = $1 and t.kind = $2 and t.holder is null and not t.passive
+                       order by t.priority limit $3)
+                     union all
+                     (select 1
+                        from reveille_replica r,
+                             lateral (select from reveille_trigger t
+                                       where t.holder between r.incarnation and r.incarnation and t.queue = $1 and t.kind = $2
+                                       order by t.holder) t
+                       where r.gone_at is not null
+                       limit $3)) as counted"
         }
     };
     each!(db, c => sqlx::query_scalar(text).bind(&unserved.queue).bind(&unserved.kinds).bind(most).fetch_one(&mut **c).await)

@@ -20,7 +20,7 @@ use crate::{
         event::Firing,
         fleet, json_size, parts,
         task::Over,
-        trigger::{self, Lease, Release},
+        trigger::{self, Lease, Look, Release},
         undo::{self, Undone},
         wake::Topic,
         within,
@@ -271,14 +271,14 @@ impl Home for DatabaseHome {
         let (leases, news) = within("leasing triggers", async {
             let mut tx = self.store.begin().await?;
             let (mut news, mut leases) = (Vec::new(), Vec::new());
-            let mut look = trigger::look(&mut tx.db(), self.me).await?;
-            if look.has_news {
+            let Look { kinds, left_behind, has_news } = trigger::look(&mut tx.db(), self.me).await?;
+            if has_news {
                 news = arrival::news(&mut tx.db(), self.me).await?;
             }
             if limit > 0 {
-                let scope = self.scope_without(aside, std::mem::take(&mut look.kinds))?;
+                let scope = self.scope_without(aside, kinds)?;
                 let now = self.store.clock().now_ms();
-                leases = trigger::lease(&mut tx.db(), self.me, &look, &scope, now, limit).await?;
+                leases = trigger::lease(&mut tx.db(), self.me, left_behind, &scope, now, limit).await?;
             }
             tx.commit().await?;
             Ok((leases, news))

@@ -15,6 +15,7 @@ use aes_gcm::aes::{Aes256, Block};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use cmac::Cmac;
 use cmac::digest::Mac;
+use cmac::digest::common::InnerInit;
 use dbl::Dbl;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -62,10 +63,10 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(bytes: &[u8; KEY_LEN]) -> Self {
-        let mut mac = Cmac::<Aes256>::new(bytes.into());
+        let cipher = Box::new(Aes256::new(bytes.into()));
+        let mut mac = Cmac::inner_init(&*cipher);
         mac.update(ID_LABEL);
         let [a, b, c, d, ..]: [u8; 16] = mac.finalize().into_bytes().into();
-        let cipher = Box::new(Aes256::new(bytes.into()));
         let mut k1 = Box::new(Zeroizing::<Block>::default());
         cipher.encrypt_block(&mut k1);
         **k1 = k1.dbl();

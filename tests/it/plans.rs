@@ -168,7 +168,6 @@ fn hot(worker: Incarnation, triggerer: Incarnation) -> Vec<(&'static str, &'stat
             format!("{queues}, array['fake','other'], {holder}, {BATCH}::bigint, {none}"),
         ),
         ("look", statement!("look"), holder.clone()),
-        ("rescue", statement!("rescue"), format!("{BATCH}::bigint")),
         ("free", statement!("free"), format!("{queues}, array['fake','other'], {now}, {BATCH}::bigint, {none}")),
         (
             "release",
@@ -366,14 +365,20 @@ async fn faults_of(c: &mut PgConnection, statements: &[(&str, &str, String)]) ->
     found
 }
 
-/// How many pages a statement touches; what it changes is undone.
-async fn pages(c: &mut PgConnection, text: &str, arguments: &str) -> i64 {
+/// How many rows a statement answers with, and how many pages it touches; what it changes is undone.
+async fn touched(c: &mut PgConnection, text: &str, arguments: &str) -> (f64, i64) {
     run(c, "begin").await;
     let plan = explain(c, ", analyze, buffers, timing off", text, arguments).await;
     run(c, "rollback").await;
-    let rows = plan["Actual Rows"].as_f64().unwrap();
+    let pages = |kind: &str| plan[format!("Shared {kind} Blocks")].as_i64().unwrap();
+    (plan["Actual Rows"].as_f64().unwrap(), pages("Hit") + pages("Read"))
+}
+
+/// How many pages it touches to move a few rows.
+async fn pages(c: &mut PgConnection, text: &str, arguments: &str) -> i64 {
+    let (rows, pages) = touched(c, text, arguments).await;
     assert!((rows - FEW as f64).abs() < 0.5, "it moved {rows} rows");
-    plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
+    pages
 }
 
 on_postgres!(
@@ -413,10 +418,10 @@ on_postgres!(
 
 on_postgres!(
     async fn what_the_gone_left_is_found_where_one_holds_all(stage: Stage) {
-        let (worker, triggerer) = (stage.worker().await, stage.triggerer().await);
         for gone in [stage.worker().await, stage.triggerer().await] {
             stage.leave(gone).await;
         }
+        let (worker, triggerer) = (stage.worker().await, stage.triggerer().await);
         let mut tx = stage.store.begin().await.unwrap();
         let Db::Postgres(c) = tx.db() else { unreachable!() };
         run(c, "commit").await;
@@ -432,11 +437,18 @@ on_postgres!(
         run(c, many).await;
         run(c, "vacuum reveille_task, reveille_trigger").await;
         analyze(c).await;
-        // Of any holder the planner then expects that it holds all.
+        // What it held and has let go of stays in the indexes until they are vacuumed, next to where the gone had theirs.
+        run(c, "delete from reveille_trigger where wake_at < 40000").await;
+        // Of any holder the planner then expects that it holds all, and nobody left anything.
         let asking = ["look", "take_over", "free", "news", "rescue"];
         let asking = hot(worker, triggerer).into_iter().filter(|(name, ..)| asking.contains(name));
-        let found = faults_of(c, &asking.collect::<Vec<_>>()).await;
-        assert!(found.is_empty(), "{found:#?}");
+        for (name, text, arguments) in asking {
+            for mode in ["force_custom_plan", "force_generic_plan"] {
+                run(c, format!("set plan_cache_mode = {mode}")).await;
+                let (_, pages) = touched(c, text, &arguments).await;
+                assert!(pages < 30, "{name} ({mode}) reads {pages} pages to find nothing");
+            }
+        }
     }
 );
 

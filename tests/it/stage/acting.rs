@@ -37,7 +37,7 @@ pub(crate) async fn lease(
     limit: usize,
 ) -> reveille::Result<Vec<Lease>> {
     let look = trigger::look(db, me).await?;
-    trigger::lease(db, me, &look, scope, now, limit).await
+    trigger::lease(db, me, look.left_behind, scope, now, limit).await
 }
 
 impl Stage {
