@@ -110,7 +110,7 @@ pub async fn look(db: &mut Db<'_>, me: Incarnation) -> Result<Look> {
     Ok(Look { kinds, left_behind, has_news })
 }
 
-/// Leases up to `limit` triggers: first what holders that are gone left behind, if they did when it was [looked](look), then what is free.
+/// Leases up to `limit` triggers: first what holders that are gone left behind, if a [look] saw any of it, then what is free.
 ///
 /// # Errors
 /// If the database does not answer: then [`held`] tells what was leased.
