@@ -45,7 +45,7 @@ pub async fn members(db: &mut Db<'_>, me: Incarnation, now: i64) -> Result<Vec<M
 /// # Errors
 /// If the database does not answer.
 pub async fn held(db: &mut Db<'_>) -> Result<HashMap<Uuid, i64>> {
-    // A range, for the reason given in `sql/look.postgres.sql`.
+    // A range: see docs/decisions/0023.
     let text = "select r.incarnation, (select count(*) from reveille_trigger t where t.holder between r.incarnation and r.incarnation)
                   from reveille_replica r where r.role = 'triggerer' and r.gone_at is null";
     let rows: Vec<(Uuid, i64)> = each!(db, c => sqlx::query_as(text).fetch_all(&mut **c).await)

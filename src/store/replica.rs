@@ -227,7 +227,7 @@ const _: () = assert!(GONE_KEPT.as_secs() > 10 * TIME_OUT.as_secs());
 /// # Errors
 /// If the database does not answer.
 pub async fn forget(db: &mut Db<'_>, now: i64) -> Result<()> {
-    // Ranges, for the reason given in `sql/look.postgres.sql`.
+    // Ranges: see docs/decisions/0023.
     let text = "delete from reveille_replica
                  where gone_at < $1
                    and incarnation is distinct from (select holder from reveille_task where holder between incarnation and incarnation order by holder limit 1)

@@ -44,7 +44,7 @@ pub async fn beside(db: &mut Db<'_>, triggerers: &[replica::Replica]) -> Result<
               order by 1, 2"
         }
         Db::Postgres(_) => {
-            // Ranges, for the reason given in `sql/look.postgres.sql`.
+            // Ranges: see docs/decisions/0023.
             "select s.kinds, q.name as queue
                from reveille_kind_set s, reveille_queue q,
                     lateral (select from reveille_trigger t

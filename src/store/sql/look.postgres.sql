@@ -1,9 +1,8 @@
 -- What a triggerer asks before it leases: which kinds there are, whether holders that are gone left anything behind, and whether
 -- something has come for what is mine.
 --  $1 me
--- What somebody holds is walked as a range of the index, in its order, here and wherever else few of many rows are wanted: where
--- few hold all, the planner expects that any holder has much, and by an equality would go through the table until it meets some
--- of it, which need not be there.
+-- What somebody holds is walked as a range of the index, in its order: by an equality the planner may go through the whole table
+-- (docs/decisions/0023).
 select array(select kinds from reveille_kind_set order by kinds) as kinds,
        exists (select
                  from reveille_replica g,

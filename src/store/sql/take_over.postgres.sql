@@ -1,6 +1,6 @@
 -- Takes triggers from holders that are gone, old holder to new in one write.
 --  $1 queues (null: all)  $2 kind sets  $3 me  $4 how many  $5 set aside
--- What a holder left is walked as a range of the index, in its order, for the reason given at look.
+-- What a holder left is walked as a range of the index, in its order: see docs/decisions/0023.
 -- Its transaction is marked as under way by a lock, which `held` waits for.
 with left_behind as materialized (
        select c.task_id, g.gone_why
