@@ -77,9 +77,10 @@ both!(
             waiting.push(add(&stage, trigger).await);
             played.until(Seen::Check, 1).await;
         }
-        let over = Gate::shut();
-        let ends = over.clone();
+        let (begun, over) = (Gate::shut(), Gate::shut());
+        let (begins, ends) = (begun.clone(), over.clone());
         let running = Script::<Plain>::of(move |_, _| {
+            begins.open();
             let over = ends.passed();
             async move {
                 over.await;
@@ -87,7 +88,8 @@ both!(
             }
         });
         let running = stage.enqueue(&running).await;
-        stage.until_state(running, "running").await;
+        // Its worker knows of the claim, whose answer could be lost else.
+        begun.passed().await;
         let mut holders = Vec::new();
         for task in &waiting {
             holders.push(stage.whole(*task).await.wait.unwrap().holder);
@@ -251,9 +253,10 @@ both!(
         let reach = stage.reach().await;
         let _worker = Role::worker(&stage.along(&reach).await, quick::worker("worker"));
         stage.live("worker").await;
-        let cut = Gate::shut();
-        let is_cut = cut.clone();
+        let (begun, cut) = (Gate::shut(), Gate::shut());
+        let (begins, is_cut) = (begun.clone(), cut.clone());
         let task = Script::<Plain>::of(move |_, cx| {
+            begins.open();
             let cut = is_cut.passed();
             async move {
                 cut.await;
@@ -261,7 +264,8 @@ both!(
             }
         });
         let task = stage.enqueue(&task).await;
-        stage.until_state(task, "running").await;
+        // Its worker knows of the claim, whose answer could be lost else.
+        begun.passed().await;
         reach.cut().await;
         cut.open();
         until("it to be noticed", async || !logged(&["storing what steps answered does not work"]).is_empty()).await;
