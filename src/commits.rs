@@ -2,7 +2,7 @@
 
 use std::{
     panic::resume_unwind,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -39,14 +39,18 @@ impl Pace {
 
     /// Takes note of how one went; how long to wait, if it is to be tried again.
     pub(crate) fn note<T>(&self, outcome: &Result<T>) -> Option<Duration> {
-        self.outage.lock().expect("nothing panics while it is held").note(outcome)
+        self.outage().note(outcome)
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().expect("nothing panics while it is held")
     }
 
     /// Waits after an outage, and answers with what it kept from being stored: in halves, if it took too long.
     pub(crate) async fn again<T>(&self, part: Vec<T>, outage: Error) -> Vec<Vec<T>> {
         self.reach.note(None);
         let is_late = outage.is_late() && part.len() > 1;
-        let backoff = self.note::<()>(&Err(outage)).unwrap_or_default();
+        let backoff = self.outage().failed(&outage);
         self.clock.sleep(backoff).await;
         if is_late { halves(part).into() } else { vec![part] }
     }

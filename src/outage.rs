@@ -6,7 +6,10 @@ use futures::FutureExt;
 pub(crate) use reveille_trigger::pace::jittered;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, error::Result};
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+};
 
 /// What one turn of a loop found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,28 +43,31 @@ impl Outage {
 
     /// Takes a turn's outcome; answers how long to wait before the next, beyond which a wake-up may come first.
     pub(crate) fn note<T>(&mut self, turn: &Result<T>) -> Option<Duration> {
-        let now = self.clock.monotonic();
         match turn {
             Ok(_) => {
                 if let Some(since) = self.since.take() {
-                    let lasted = now.saturating_sub(since).as_secs();
+                    let lasted = self.clock.monotonic().saturating_sub(since).as_secs();
                     tracing::info!(outage.seconds = lasted, "{} works again, after {lasted} s", self.what);
                 }
                 self.failures = 0;
                 None
             }
-            Err(error) => {
-                let since = *self.since.get_or_insert(now);
-                if self.failures == 0 || now.saturating_sub(self.said) >= SAY_AGAIN {
-                    self.said = now;
-                    let lasted = now.saturating_sub(since).as_secs();
-                    let chain = error.chain();
-                    tracing::warn!(outage.seconds = lasted, "{} does not work, trying again: {chain}", self.what);
-                }
-                self.failures = self.failures.saturating_add(1);
-                Some(jittered(FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(LONGEST_BACKOFF)))
-            }
+            Err(error) => Some(self.failed(error)),
         }
+    }
+
+    /// Takes a failure; answers how long to wait.
+    pub(crate) fn failed(&mut self, error: &Error) -> Duration {
+        let now = self.clock.monotonic();
+        let since = *self.since.get_or_insert(now);
+        if self.failures == 0 || now.saturating_sub(self.said) >= SAY_AGAIN {
+            self.said = now;
+            let lasted = now.saturating_sub(since).as_secs();
+            let chain = error.chain();
+            tracing::warn!(outage.seconds = lasted, "{} does not work, trying again: {chain}", self.what);
+        }
+        self.failures = self.failures.saturating_add(1);
+        jittered(FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(LONGEST_BACKOFF))
     }
 
     /// The same of a loop's turn, which may say nothing of the database.
