@@ -227,11 +227,10 @@ const _: () = assert!(GONE_KEPT.as_secs() > 10 * TIME_OUT.as_secs());
 /// # Errors
 /// If the database does not answer.
 pub async fn forget(db: &mut Db<'_>, now: i64) -> Result<()> {
-    // Ranges: see docs/decisions/0023.
     let text = "delete from reveille_replica
                  where gone_at < $1
-                   and incarnation is distinct from (select holder from reveille_task where holder between incarnation and incarnation order by holder limit 1)
-                   and incarnation is distinct from (select holder from reveille_trigger where holder between incarnation and incarnation order by holder limit 1)
+                   and not exists (select 1 from reveille_task k where k.holder = incarnation)
+                   and not exists (select 1 from reveille_trigger t where t.holder = incarnation)
                    and not exists (select 1 from reveille_undo u where u.holder = incarnation)";
     let before = now - millis(GONE_KEPT);
     each!(db, c => sqlx::query(text).bind(before).execute(&mut **c).await.map(drop))
